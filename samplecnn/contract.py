@@ -1,0 +1,244 @@
+"""The data contract: every column, dtype, shape, unit and file name that two parts of samplecnn share.
+
+It exists so that no column is spelled twice. It holds values and a few one-line rules about names, and leaves
+reading and writing to tables.py (formats), store.py (bytes) and commits.py (the log).
+"""
+
+import re
+import unicodedata
+
+import pyarrow as pa
+
+# --- what counts as a recording -----------------------------------------------------------------------------------
+
+# A file whose name ends like audio or video is an item of work; others are counted and left alone.
+RECORDING_SUFFIXES = frozenset(
+    [
+        *("wav", "wave", "w64", "au", "flac", "mp3", "ogg", "oga", "opus", "m4a", "m4b", "aac", "ac3", "amr"),
+        *("caf", "aif", "aiff", "aifc", "wma", "asf"),
+        *("mp4", "m4v", "mov", "3gp", "3g2", "webm", "mkv", "mka"),
+    ]
+)
+
+# --- activity: where somebody plays --------------------------------------------------------------------------------
+
+FRAMES_PER_S = 20  # levels are measured on frames of 50 ms, at the full rate, before resampling
+FRAME_S = 1 / FRAMES_PER_S
+ACTIVE_FLOOR_DBFS = -60.0  # a frame below this is silent whatever the recording
+ACTIVE_RANGE_DB = 40.0  # a frame this far below the recording's loud frames is silent
+LOUD_PERCENTILE = 95.0  # what "loud frames" means
+SILENCE_DBFS = -120.0  # the level written for digital silence
+NOTHING_LEFT_DBFS = -90.0  # active frames softer than this after resampling hold rounding noise (16 bit: -98 dBFS)
+SILENT_SEGMENT_ACTIVITY = 0.2  # a segment with a smaller share of active frames has no say in a grade
+LAST_SEGMENT_SHARE = 0.5  # a shorter last segment has a say from this share of a segment on
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+RECORDING = "recording"  # path relative to the recordings root, "/" between folders
+VERSION = "version"  # GCS generation; locally a hash of the content
+SEGMENT = "segment"  # 0-based
+START_S = "start_s"
+VALID_SAMPLES = "valid_samples"  # the rest of the waveform is zero padding
+SAMPLE_RATE = "sample_rate"  # Hz
+ACTIVITY = "activity"  # 0..1, share of the frames with playing
+RMS_DBFS = "rms_dbfs"  # at the full rate
+ACTIVE = "active"  # one flag a frame of FRAME_S: does somebody play?
+WAVEFORM = "waveform"  # float32 mono, sample_rate Hz
+
+STAGE = "stage"
+ERROR = "error"
+MESSAGE = "message"
+
+SEGMENTS = "segments"  # number of segments
+DURATION_S = "duration_s"
+SOURCE_RATE = "source_rate"  # Hz, before resampling
+CHANNELS = "channels"
+CODEC = "codec"
+WARNING = "warning"
+
+GRADE = "grade"
+SCORE = "score"  # 0 = worst .. 1 = best: the expected rank
+CONFIDENCE = "confidence"  # calibrated probability of the stated grade
+GRADABLE = "gradable"
+REASON = "reason"
+MODEL_ID = "model_id"
+GRADED_AT = "graded_at"  # UTC
+WEIGHT = "weight"  # of a segment in the merge; the weights of a recording add up to 1
+
+PREDICTED = "predicted"
+FOLD = "fold"
+PERFORMER = "performer"
+PIECE = "piece"
+SESSION = "session"
+
+# --- file names ------------------------------------------------------------------------------------------------------
+
+MANIFESTS = "manifests"  # the commit log of a segments or grades folder: manifests/<n>.json
+DATA = "data"  # segments/data/*.parquet
+STAGING = "staging"  # segments/staging/<run>/*.parquet
+PARTS = "parts"  # grades/parts/<run>/*.parquet
+LEASE = "lease.json"
+FAILURES_PARQUET = "failures.parquet"
+FAILURES_CSV = "failures.csv"
+RECORDINGS_PARQUET = "recordings.parquet"  # segments/: one row a prepared recording
+RECORDINGS_CSV = "recordings.csv"
+LATEST_PARQUET = "latest.parquet"
+LATEST_CSV = "latest.csv"
+WEIGHTS_FILE = "model.safetensors"
+MODEL_FILE = "model.json"
+METRICS_JSON = "metrics.json"
+METRICS_CSV = "metrics.csv"
+PREDICTIONS_CSV = "predictions.csv"
+
+# --- schemas ---------------------------------------------------------------------------------------------------------
+
+
+def frames_of(samples: int, sample_rate: int) -> int:
+    """Number of activity frames that cover this many samples (a last, shorter frame counts)."""
+    return -(-samples * FRAMES_PER_S // sample_rate)
+
+
+def segments_schema(segment_samples: int, sample_rate: int) -> pa.Schema:
+    """segments/data/*.parquet: one row a segment, all rows of a recording in one shard, in order."""
+    return pa.schema(
+        [
+            pa.field(RECORDING, pa.string(), nullable=False),
+            pa.field(VERSION, pa.string(), nullable=False),
+            pa.field(SEGMENT, pa.int32(), nullable=False),
+            pa.field(START_S, pa.float64(), nullable=False),
+            pa.field(VALID_SAMPLES, pa.int32(), nullable=False),
+            pa.field(SAMPLE_RATE, pa.int32(), nullable=False),
+            pa.field(ACTIVITY, pa.float32(), nullable=False),
+            pa.field(RMS_DBFS, pa.float32(), nullable=False),
+            pa.field(ACTIVE, pa.list_(pa.bool_(), frames_of(segment_samples, sample_rate)), nullable=False),
+            pa.field(WAVEFORM, pa.list_(pa.float32(), segment_samples), nullable=False),
+        ]
+    )
+
+
+RECORDINGS_SCHEMA = pa.schema(
+    [  # segments/recordings.*: what prepare made of each recording
+        pa.field(RECORDING, pa.string(), nullable=False),
+        pa.field(VERSION, pa.string(), nullable=False),
+        pa.field(SEGMENTS, pa.int32(), nullable=False),
+        pa.field(DURATION_S, pa.float64(), nullable=False),
+        pa.field(SOURCE_RATE, pa.int32(), nullable=False),
+        pa.field(CHANNELS, pa.int32(), nullable=False),
+        pa.field(CODEC, pa.string(), nullable=False),
+        pa.field(WARNING, pa.string()),
+    ]
+)
+
+FAILURES_SCHEMA = pa.schema(
+    [
+        pa.field(RECORDING, pa.string(), nullable=False),
+        pa.field(VERSION, pa.string(), nullable=False),
+        pa.field(STAGE, pa.string(), nullable=False),
+        pa.field(ERROR, pa.string(), nullable=False),
+        pa.field(MESSAGE, pa.string(), nullable=False),
+    ]
+)
+
+
+def probability_column(grade: str) -> str:
+    """The column that holds the probability of one grade: "p_A"."""
+    return f"p_{grade}"
+
+
+def probability_columns(grades: tuple[str, ...]) -> list[str]:
+    """One probability column a grade, best first as people list them. grades: worst first, as everywhere inside."""
+    return [probability_column(grade) for grade in reversed(grades)]
+
+
+def grades_schema(grades: tuple[str, ...]) -> pa.Schema:
+    """grades/latest.* and the recording parts; grade, score and probabilities are null where gradable is false."""
+    return pa.schema(
+        [
+            pa.field(RECORDING, pa.string(), nullable=False),
+            pa.field(VERSION, pa.string(), nullable=False),
+            pa.field(GRADE, pa.string()),
+            pa.field(SCORE, pa.float64()),
+            *[pa.field(column, pa.float64()) for column in probability_columns(grades)],
+            pa.field(CONFIDENCE, pa.float64()),
+            pa.field(GRADABLE, pa.bool_(), nullable=False),
+            pa.field(REASON, pa.string()),
+            pa.field(WARNING, pa.string()),
+            pa.field(SEGMENTS, pa.int32(), nullable=False),
+            pa.field(DURATION_S, pa.float64(), nullable=False),
+            pa.field(MODEL_ID, pa.string(), nullable=False),
+            pa.field(GRADED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
+        ]
+    )
+
+
+def segment_grades_schema(grades: tuple[str, ...]) -> pa.Schema:
+    """The segment parts of a grades folder: what each segment said and how much it counted."""
+    return pa.schema(
+        [
+            pa.field(RECORDING, pa.string(), nullable=False),
+            pa.field(VERSION, pa.string(), nullable=False),
+            pa.field(MODEL_ID, pa.string(), nullable=False),
+            pa.field(SEGMENT, pa.int32(), nullable=False),
+            pa.field(START_S, pa.float64(), nullable=False),
+            pa.field(ACTIVITY, pa.float32(), nullable=False),
+            *[pa.field(column, pa.float64(), nullable=False) for column in probability_columns(grades)],
+            pa.field(WEIGHT, pa.float64(), nullable=False),
+        ]
+    )
+
+
+def predictions_schema(grades: tuple[str, ...]) -> pa.Schema:
+    """evaluation/predictions.csv: out of fold, one row a recording."""
+    return pa.schema(
+        [
+            pa.field(RECORDING, pa.string(), nullable=False),
+            pa.field(GRADE, pa.string(), nullable=False),
+            pa.field(PREDICTED, pa.string(), nullable=False),
+            pa.field(SCORE, pa.float64(), nullable=False),
+            *[pa.field(column, pa.float64(), nullable=False) for column in probability_columns(grades)],
+            pa.field(FOLD, pa.int32(), nullable=False),
+        ]
+    )
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+# A spreadsheet runs a cell that begins with one of these; the quotes before it keep guard and unguard inverse.
+_DANGEROUS = re.compile(r"'*[=+\-@\t\r]")
+
+
+def is_recording_name(name: str) -> bool:
+    """Does this file name end like audio or video? Not "._take.wav": macOS keeps a file's attributes in such a twin."""
+    stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
+    return bool(stem and dot) and suffix.lower() in RECORDING_SUFFIXES and not stem.startswith("._")
+
+
+def spell_name(name: str) -> str:
+    """A name as it is written to Parquet: exact, but bytes that are no UTF-8 percent-encoded.
+
+    name: as the file system gives it, undecodable bytes as surrogate escapes (PEP 383). A name that holds any has its
+    own percent signs encoded too, so that two such names never become one.
+    """
+
+    def spell(char: str) -> str:
+        if "\udc80" <= char <= "\udcff":
+            return f"%{ord(char) - 0xDC00:02X}"
+        return "%25" if char == "%" else char
+
+    undecoded = any("\udc80" <= char <= "\udcff" for char in name)
+    return "".join(map(spell, name)) if undecoded else name
+
+
+def match_key(name: str) -> str:
+    """The form under which two spellings of one name are equal (NFC: macOS and Linux spell accents differently)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def guard_cell(text: str) -> str:
+    """A text that a spreadsheet will not run as a formula."""
+    return "'" + text if _DANGEROUS.match(text) else text
+
+
+def unguard_cell(text: str) -> str:
+    """The text that guard_cell was given."""
+    return text[1:] if text.startswith("'") and _DANGEROUS.match(text) else text

@@ -1,0 +1,165 @@
+"""Settings become flags, once: a dataclass field is the default, the type, the flag, the help line, the manifest entry.
+
+Also `run`, which turns the end of a job into one line and an exit code, and is the only place that configures logging.
+argparse rather than a larger library: one line a mistake, imports in 0.01 s, on every node.
+"""
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from samplecnn.errors import JobError, UserError
+
+log = logging.getLogger(__name__)
+S = TypeVar("S")
+
+PLACES = {
+    "recordings": "folder or gs://bucket/prefix that holds the recordings",
+    "segments": "folder or gs://bucket/prefix of the segments",
+    "labels": "CSV file with the columns recording,grade and perhaps performer,piece,session",
+    "model": "folder or gs://bucket/prefix of the model",
+    "grades": "folder or gs://bucket/prefix of the grades",
+    "evaluation": "folder or gs://bucket/prefix of the evaluation",
+}
+
+COMMON: dict[str, dict[str, Any]] = {
+    "workers": {
+        "type": int,
+        "default": None,
+        "metavar": "N",
+        "help": "parallel workers (default: one a core; in training one a GPU, else one)",
+    },
+    "seed": {"type": int, "default": 0, "metavar": "N", "help": "seed of every random draw (default: 0)"},
+    "strict": {"action": "store_true", "help": "exit with code 1 if any recording failed"},
+}
+
+
+def flag(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
+    """A settings field that is also a flag. help: one line, with the unit."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def settings_dict(settings: Any) -> dict[str, Any]:
+    """The settings as they are written with the results: field name to plain value."""
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+
+
+def flag_name(field: str) -> str:
+    """The flag of a field: segment_s is --segment-s."""
+    return "--" + field.replace("_", "-")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see --help)")
+
+
+class Args(argparse.Namespace):
+    """The parsed flags; places and common flags are attributes."""
+
+    def build(self, settings: type[S]) -> S:
+        """The settings object of this class. Raises UserError where its values contradict each other."""
+        return settings(**{f.name: getattr(self, f.name) for f in _flag_fields(settings)})
+
+
+class Flags:
+    """The flags of one job, in reading order: places, settings, common flags.
+
+    doc: the job's docstring; its first line is the summary and the rest, examples included, ends --help.
+    """
+
+    def __init__(self, doc: str) -> None:
+        summary, _, rest = doc.strip().partition("\n")
+        self._parser = _Parser(
+            description=summary,
+            epilog=rest.strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def places(self, *names: str, optional: Sequence[str] = ()) -> "Flags":
+        """Local folders or gs:// places; those in `optional` may be left out and are then None."""
+        for name in (*names, *optional):
+            self._parser.add_argument(flag_name(name), required=name in names, metavar="PLACE", help=PLACES[name])
+        return self
+
+    def common(self, *names: str) -> "Flags":
+        """Flags that several jobs share: workers, seed, strict."""
+        for name in names:
+            self._parser.add_argument(flag_name(name), **COMMON[name])
+        return self
+
+    def switch(self, name: str, help: str) -> "Flags":
+        """A flag of this job alone that is on or off."""
+        self._parser.add_argument(flag_name(name), action="store_true", help=help)
+        return self
+
+    def option(self, name: str, default: str, help: str) -> "Flags":
+        """A text flag of this job alone."""
+        self._parser.add_argument(flag_name(name), default=default, metavar="TEXT", help=f"{help} (default: {default})")
+        return self
+
+    def settings(self, *classes: type) -> "Flags":
+        """One flag for each field that was made by flag()."""
+        for cls in classes:
+            for field in _flag_fields(cls):
+                kind = type(field.default)
+                self._parser.add_argument(
+                    flag_name(field.name),
+                    type=kind,
+                    default=field.default,
+                    choices=field.metadata["choices"],
+                    metavar=None if field.metadata["choices"] else {int: "N", float: "X"}.get(kind, "TEXT"),
+                    help=f"{field.metadata['help']} (default: {field.default})",
+                )
+        return self
+
+    def parse(self, argv: Sequence[str] | None = None) -> Args:
+        """The flags of this run. Raises UserError for a mistake; --help exits with code 0."""
+        self._parser.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
+        args = self._parser.parse_args(argv, namespace=Args())
+        for name, least in (("workers", 1), ("seed", 0)):
+            value = getattr(args, name, None)
+            if value is not None and value < least:
+                raise UserError(f"--{name} {value}: choose {least} or more")
+        return args
+
+
+def _flag_fields(cls: type) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(cls) if "help" in field.metadata]
+
+
+def run(main: Callable[[], int]) -> int:
+    """Run a job: log to stderr, one line and exit code 2 for the user's mistake, 1 for a failure, 130 for Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    for chatty in ("google", "urllib3", "ray", "filelock"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        return main()
+    except UserError as error:
+        return _end(error, 2)
+    except JobError as error:
+        return _end(error, 1)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `job | head` closed our stdout: nothing to tell anyone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _end(error, 1)
+
+
+def _end(error: Exception, code: int) -> int:
+    if "--traceback" in sys.argv:
+        log.exception("traceback, as asked")
+    message = " ".join(str(error).split()) or type(error).__name__
+    known = isinstance(error, UserError | JobError)
+    # A message of a library can be pages long (Ray repeats a worker's whole traceback): its first words and its type.
+    line = message if known else f"{type(error).__name__}: {message[:400]} (--traceback shows more)"
+    print(f"error: {line}", file=sys.stderr)
+    return code

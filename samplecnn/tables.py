@@ -1,0 +1,84 @@
+"""Arrow tables as the bytes of files: Parquet for programs, CSV for people and spreadsheets.
+
+Every CSV file of samplecnn is written and read here, so that the guard against spreadsheet formulas is in one place.
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from samplecnn.contract import guard_cell, unguard_cell
+from samplecnn.errors import UserError
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """The table as one Parquet file, readable by pandas, DuckDB and Polars."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def csv_bytes(table: pa.Table) -> bytes:
+    """The table as UTF-8 CSV with a header; text cells guarded, null an empty cell, times in ISO 8601."""
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(table.column_names)
+    for row in _rows(table):
+        writer.writerow(row)
+    # A lone surrogate cannot be written; names never hold one (contract.spell_name), a message might.
+    return sink.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _rows(table: pa.Table) -> Iterator[list[str]]:
+    for batch in table.to_batches(max_chunksize=65_536):  # bounded: rows as Python objects cost 50 times their bytes
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            yield [_cell(value) for value in row]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        return guard_cell(value)
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def read_csv(data: bytes, place: str) -> list[dict[str, str]]:
+    """Rows of a CSV file that a person wrote: UTF-8 with or without BOM, comma or semicolon, cells unguarded.
+
+    place: named in errors. Every row carries all columns, short rows padded with ""; cells and column names are
+    stripped of surrounding spaces; wholly empty lines are left out. Raises UserError, naming the line.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place}: not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from None
+    header, _, _ = text.lstrip().partition("\n")
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[dict[str, str]] = []
+    columns: list[str] = []
+    try:
+        for cells in reader:
+            cells = [unguard_cell(cell.strip()) for cell in cells]
+            if not any(cells):
+                continue
+            if not columns:
+                columns = cells
+            elif len(cells) > len(columns):
+                raise UserError(
+                    f"{place}, line {reader.line_num}: {len(cells)} cells under {len(columns)} columns: "
+                    "put names that hold a comma in quotes"
+                )
+            else:
+                rows.append(dict(zip(columns, cells + [""] * (len(columns) - len(cells)), strict=True)))
+    except csv.Error as error:
+        raise UserError(f"{place}, line {reader.line_num}: not a CSV file ({error})") from None
+    return rows
