@@ -1,0 +1,313 @@
+"""The child process that decodes: demux, decode, mono, resample, frame powers; block by block.
+
+Started by audio.Decoder as `python -m samplecnn.audio.child SOCKET MEMORY_MB`. A crash here costs one recording. What
+is wrong with a file but leaves it usable is counted and becomes a warning; nothing is shortened without a word.
+"""
+
+import json
+import math
+import os
+import queue
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import av
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from samplecnn.audio import MEMORY_EXIT, Request, os_reason
+from samplecnn.audio.declared import declared_seconds
+from samplecnn.contract import FRAME_S
+from samplecnn.errors import RecordingError
+
+# Dimensions: T samples, F frames of FRAME_S, C channels.
+
+# An allow-list, by FFmpeg's names: playlists, concat scripts and HLS open other files or the network, and anything
+# that is not audio can be probed as something else. Video decoders are never opened.
+CONTAINERS = "wav,w64,aiff,au,caf,flac,mp3,ogg,mov,aac,asf,matroska,amr,ac3,eac3"
+CODEC_NAMES = (
+    "flac,alac,vorbis,opus,libopus,mp1,mp1float,mp2,mp2float,mp3,mp3float,aac,aac_fixed,aac_latm,ac3,ac3_fixed,eac3,"
+    "amrnb,amrwb,wmav1,wmav2,wmapro,wmalossless,wmavoice,gsm,gsm_ms"
+)
+CODECS = {
+    *CODEC_NAMES.split(","),
+    *(name for name in av.codecs_available if name.startswith(("pcm_", "adpcm_"))),
+}
+
+BLOCK_SAMPLES = 65_536  # 1.5 s; with 16k blocks the whole path costs 8 to 15 % more CPU, with 8k 15 to 20 %
+SOURCE_RATES = (1_000, 768_000)  # Hz; outside, a header is broken
+NO_SOUND = 1e9  # a sample beyond +180 dBFS is damage like NaN; 24-bit integers stored as floats reach 8e6
+LOUD_PEAK = 4.0  # full scale is 1; decoded lossy files reach 2, corrupt ones thousands
+CANCELLED = 0.1  # share of the power that unrelated channels would keep in the mean
+MISSING_S = (0.25, 1.0)  # seconds that codec padding may account for, and that are told however long the file
+MISSING_SHARE = 0.02
+
+
+class _FramePower:
+    """Mean squares per frame of FRAME_S, fed block by block.
+
+    Frame k begins at sample round(k * FRAME_S * rate), so that frames stay on the clock at 22,050 Hz (1,102.5 samples).
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._frame = FRAME_S * rate
+        self._seen = 0
+        self._sums: list[npt.NDArray[np.float64]] = []
+        self._open = 0.0  # sum of the frame that is not full yet
+        self._full = 0  # frames that are
+
+    def add(self, mono_T: npt.NDArray[np.float32]) -> None:
+        end = self._seen + len(mono_T)
+        # Boundaries within [seen, end): the open frame started before or at `seen`.
+        edges = np.rint(np.arange(self._full + 1, int(end / self._frame) + 2) * self._frame).astype(np.int64)
+        edges = edges[edges < end] - self._seen
+        squares = mono_T * mono_T
+        if len(edges) == 0:
+            self._open += float(squares.sum(dtype=np.float64))
+        else:
+            sums = np.add.reduceat(squares, edges, dtype=np.float64)
+            self._open += float(squares[: edges[0]].sum(dtype=np.float64))
+            self._sums.append(np.concatenate([[self._open], sums[:-1]]))
+            self._open = float(sums[-1])
+            self._full += len(edges)
+        self._seen = end
+
+    def finish(self) -> npt.NDArray[np.float64]:
+        sums = np.concatenate([*self._sums, [self._open]])
+        edges = np.append(np.rint(np.arange(len(sums)) * self._frame), self._seen)
+        power: npt.NDArray[np.float64] = sums / np.diff(edges)
+        return power
+
+
+class _Recording:
+    """One file on its way through the child: what was found in it, and what was wrong with it."""
+
+    def __init__(self, request: Request, file: BinaryIO, channel: int | None = None) -> None:
+        self._request = request
+        self._file = file
+        self._channel = channel  # None: the mean of all
+        self.source_rate = 0
+        self.channels = 0
+        self.codec = ""
+        self.samples = 0  # at the source's rate
+        self._declared_s: float | None = None
+        self._bad_packets = 0
+        self._not_numbers = 0
+        self._peak = 0.0
+        self._changes = False
+        self._mix_power = 0.0
+        self._unrelated_power = 0.0  # what the mix would have if the channels had nothing in common
+        self._channel_power: list[float] = []
+
+    def decode(self, out: BinaryIO, powers: BinaryIO) -> None:
+        """Write the resampled mono (float32) and the frame powers (float64). Raises RecordingError."""
+        power: _FramePower | None = None
+        resampler: Any = None
+        for block_CT in self._blocks():
+            if power is None:
+                power = _FramePower(self.source_rate)
+                resampler = soxr.ResampleStream(self.source_rate, self._request.sample_rate, 1, "float32", "HQ")
+            mono_T = self._mono(block_CT)
+            self.samples += len(mono_T)
+            if self.samples > self._request.max_hours * 3600 * self.source_rate:
+                raise RecordingError("decode", f"longer than {self._request.max_hours:g} hours")
+            power.add(mono_T)
+            out.write(resampler.resample_chunk(mono_T).data)
+        if power is None:
+            bad = f" ({self._bad_packets} bad packets)" if self._bad_packets else ""
+            raise RecordingError("decode", f"no sound in it: 0 samples decoded{bad}")
+        out.write(resampler.resample_chunk(np.empty(0, np.float32), last=True).data)
+        if out.tell() == 0:
+            raise RecordingError("decode", f"too short: {self.samples} samples at {self.source_rate} Hz")
+        powers.write(power.finish().data)
+
+    def _blocks(self) -> Iterator[npt.NDArray[np.float32]]:
+        """Float blocks of all channels, at the rate of the first frame."""
+        try:
+            container = av.open(
+                self._file,  # never a path: nothing but these bytes can be opened
+                metadata_errors="ignore",
+                container_options={
+                    "format_whitelist": CONTAINERS,
+                    "codec_whitelist": ",".join(sorted(CODECS)),
+                    "protocol_whitelist": "none",
+                },
+            )
+        except av.error.MemoryError:
+            raise
+        except av.FFmpegError as error:
+            raise RecordingError("decode", f"not audio, or broken: {error.strerror}") from None
+        with container:
+            if not container.streams.audio:
+                raise RecordingError("decode", "no audio in it")
+            stream = container.streams.audio[0]
+            self.codec = stream.codec_context.codec.canonical_name
+            if stream.codec_context.codec.name not in CODECS:
+                raise RecordingError("decode", f"the codec {self.codec} is not read")
+            stream.codec_context.thread_count = 1
+            resampler: Any = None  # converts the sample format and the block length, not rate or channels
+            form: tuple[object, ...] = ()
+            for frame in self._frames(container, stream):
+                frame_form = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
+                if resampler is None or form != frame_form:
+                    if resampler is not None:
+                        self._changes = True
+                        yield from map(_array, resampler.resample(None))
+                    else:
+                        self.source_rate = frame.sample_rate
+                        self.channels = frame.layout.nb_channels
+                        if not SOURCE_RATES[0] <= self.source_rate <= SOURCE_RATES[1]:
+                            raise RecordingError("decode", f"a sample rate of {self.source_rate} Hz is not audio")
+                    resampler = av.AudioResampler("fltp", frame.layout, self.source_rate, BLOCK_SAMPLES)
+                    form = frame_form
+                yield from map(_array, resampler.resample(frame))
+            if resampler is not None:
+                yield from map(_array, resampler.resample(None))
+                self._declared_s = declared_seconds(self._file, container, stream, self.samples / self.source_rate)
+
+    def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
+        """Decoded frames; packets that cannot be decoded are counted, a broken container ends the sound."""
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                frames = packet.decode()
+            except av.error.MemoryError:
+                raise
+            except av.FFmpegError:
+                self._bad_packets += 1  # after an error of demux itself, the generator is at its end
+                continue
+            yield from frames
+
+    def _mono(self, block_CT: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        low, high = float(block_CT.min()), float(block_CT.max())
+        if not (low >= -NO_SOUND and high <= NO_SOUND):  # NaN compares false
+            damaged = ~(np.abs(block_CT) <= NO_SOUND)
+            self._not_numbers += int(damaged.any(axis=0).sum())
+            block_CT = np.where(damaged, np.float32(0), block_CT)
+            low, high = float(block_CT.min()), float(block_CT.max())
+        self._peak = max(self._peak, -low, high)
+        if self._peak > LOUD_PEAK and not self.codec.startswith("pcm_"):
+            # A broken packet of a lossy codec; it would set the level of the whole recording. (PCM may be scaled so.)
+            block_CT = np.clip(block_CT, -LOUD_PEAK, LOUD_PEAK)
+        channels = len(block_CT)
+        if channels == 1 or self._channel is not None:
+            mono_T: npt.NDArray[np.float32] = block_CT[min(self._channel or 0, channels - 1)]
+            return mono_T
+        # One dot product: mean(axis=1) cost 30 times as much on stereo float32, and FFmpeg's own downmix is 1.41
+        # times too loud for stereo, 4 times for 5.1.
+        mono_T = np.full(channels, 1 / channels, np.float32) @ block_CT
+        powers = [float(np.dot(channel_T, channel_T)) for channel_T in block_CT]
+        self._mix_power += float(np.dot(mono_T, mono_T))
+        self._unrelated_power += sum(powers) / channels**2
+        self._channel_power += [0.0] * (channels - len(self._channel_power))
+        for index, power in enumerate(powers):
+            self._channel_power[index] += power
+        return mono_T
+
+    def cancelled_channel(self) -> int | None:
+        """The loudest channel, 0-based, if the channels cancel each other in the mean; else None."""
+        if self._mix_power < CANCELLED * self._unrelated_power:
+            return int(np.argmax(self._channel_power))
+        return None
+
+    def answer(self) -> dict[str, Any]:
+        duration_s = self.samples / self.source_rate
+        return {
+            "duration_s": duration_s,
+            "source_rate": self.source_rate,
+            "channels": self.channels,
+            "codec": self.codec,
+            "warnings": list(self._warnings(duration_s)),
+        }
+
+    def _warnings(self, duration_s: float) -> Iterator[str]:
+        declared_s = self._declared_s
+        if declared_s == math.inf:
+            yield f"decoded in part: {duration_s:.1f} s, the end is lost"
+        elif declared_s is not None:
+            missing_s = declared_s - duration_s
+            padding_s, always_s = MISSING_S
+            if missing_s > min(always_s, max(padding_s, MISSING_SHARE * declared_s)):
+                yield f"decoded in part: {duration_s:.1f} of {declared_s:.1f} s"
+        if self._bad_packets:
+            yield f"damaged: {self._bad_packets} bad packets"
+        if self._not_numbers:
+            yield f"{self._not_numbers} samples are not numbers and count as silence"
+        if self._peak > LOUD_PEAK:
+            yield f"far above full scale: peak {self._peak:.0f}"
+        if self._channel is not None:
+            yield f"channels cancel each other: channel {self._channel + 1} taken"
+        if self._changes:
+            yield "sample rate or channels change midway"
+
+
+def _array(frame: Any) -> npt.NDArray[np.float32]:
+    array: npt.NDArray[np.float32] = frame.to_ndarray()
+    return array
+
+
+def _decode(request: Request, out: BinaryIO, powers: BinaryIO) -> dict[str, Any]:
+    try:
+        with open(request.path, "rb") as file:
+            recording = _Recording(request, file)
+            recording.decode(out, powers)
+            channel = recording.cancelled_channel()
+            if channel is not None:  # rare, so a second pass rather than every channel kept
+                for stale in (file, out, powers):
+                    stale.seek(0)
+                recording = _Recording(request, file, channel)
+                recording.decode(out, powers)
+            out.flush()
+            powers.flush()
+            return recording.answer()
+    except RecordingError as error:
+        return {"error": error.args}
+    except OSError as error:  # the file went away, or no space for the samples
+        return {"error": ("read", os_reason(error), False)}
+
+
+def _serve(answers: socket.socket, memory_mb: int) -> None:
+    """Answer requests from stdin until it ends."""
+    av.logging.set_level(None)
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin, requests), daemon=True).start()
+    if sys.platform == "linux":
+        import resource
+
+        used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limit = used_bytes + memory_mb * 1_000_000
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    answers.sendall(b"{}\n")
+    while True:
+        request = Request(**json.loads(requests.get()))
+        try:
+            with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as powers:
+                answer = _decode(request, out, powers)
+                files = [] if "error" in answer else [out.fileno(), powers.fileno()]
+                # One short line: never more than the socket takes at once.
+                socket.send_fds(answers, [json.dumps(answer).encode() + b"\n"], files)
+        except MemoryError:
+            os._exit(MEMORY_EXIT)
+
+
+def _listen(stdin: IO[str], requests: "queue.SimpleQueue[str]") -> None:
+    """Hand on requests; at the end of the input leave at once, in the middle of a file too: the parent is gone.
+
+    A thread rather than PR_SET_PDEATHSIG, which kills the child when the parent's *thread* ends, and only on Linux.
+    """
+    for line in stdin:
+        requests.put(line)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
