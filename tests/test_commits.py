@@ -1,0 +1,297 @@
+"""The commit log: one winner a number, each item once, whatever the order in which runs come to commit."""
+
+import itertools
+import json
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from samplecnn.commits import (
+    DELETED,
+    DONE,
+    FAILED,
+    ITEMS_SCHEMA,
+    CommitLog,
+    LogState,
+    failed_item,
+    manifest_name,
+    require_same_settings,
+)
+from samplecnn.errors import JobError, LostRace, RecordingError, UserError
+from samplecnn.store import LocalStore, Store, open_store
+from tests.fixtures.gate import Fault
+from tests.fixtures.gcs import Gate, bucket, gate, gcs_gate, gcs_store
+
+__all__ = ["bucket", "gate", "gcs_gate"]  # fixtures
+
+SETTINGS = {"sample_rate": 500, "segment_s": 10.0, "hop_s": 10.0}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "grades"))
+
+
+def done(recording: str, version: str = "v1", model_id: str = "m") -> dict[str, Any]:
+    return {"recording": recording, "version": version, "model_id": model_id, "outcome": DONE, "segments": 3}
+
+
+def outcomes(state: LogState) -> dict[tuple[str, str, str], str]:
+    columns = (state.items[name].to_pylist() for name in ("recording", "version", "model_id", "outcome"))
+    return {(r, v, m): outcome for r, v, m, outcome in zip(*columns, strict=True)}
+
+
+def rows_of(store: Store, state: LogState) -> Counter[str]:
+    """How often each recording lies in the valid parts, which in these tests are lists of names."""
+    return Counter(name for path in state.parts for name in json.loads(store.read(path).data))
+
+
+class Writer:
+    """A run that planned the same work as others: writes a part and commits it."""
+
+    def __init__(self, store: Store, run: str, names: Sequence[str]) -> None:
+        self.store, self.run, self.names = store, run, names
+        self.log = CommitLog(store, "grades")
+        self.log.state()
+        self.numbers = itertools.count()
+
+    def build(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        path = f"parts/{self.run}/{next(self.numbers)}.json"
+        self.store.put(path, json.dumps([item["recording"] for item in items]).encode())
+        return [{"path": path, "rows": len(items)}]
+
+    def commit(self) -> LogState:
+        items = [done(name) for name in self.names]
+        return self.log.commit(self.run, SETTINGS, items, self.build(items), build=self.build)
+
+
+def test_an_empty_folder_has_an_empty_log(store: Store) -> None:
+    state = CommitLog(store, "grades").state()
+    assert (state.last, state.settings, len(state.items), dict(state.parts)) == (0, None, 0, {})
+    assert state.items.schema == ITEMS_SCHEMA
+
+
+def test_a_manifest_says_all_there_is_to_know(store: Store) -> None:
+    log = CommitLog(store, "segments", now=lambda: datetime(2026, 11, 23, 8, 0, tzinfo=UTC))
+    log.commit(
+        "run-1",
+        SETTINGS,
+        [done("é.wav", model_id="")],
+        [{"path": "data/1.parquet", "rows": 3}],
+        removed=["data/0.parquet"],
+    )
+    manifest = json.loads(store.read("manifests/000000001.json").data)
+    assert len(manifest.pop("token")) == 32
+    assert manifest == {
+        "manifest": 1,
+        "run": "run-1",
+        "kind": "segments",
+        "committed_at": "2026-11-23T08:00:00+00:00",
+        "settings": SETTINGS,
+        "items": [{"recording": "é.wav", "version": "v1", "model_id": "", "stamp": "", "outcome": DONE, "segments": 3}],
+        "parts": [{"path": "data/1.parquet", "rows": 3}],
+        "removed": ["data/0.parquet"],
+    }
+
+
+def test_state_is_folded_from_all_manifests_whoever_reads_it(store: Store) -> None:
+    log = CommitLog(store, "segments")
+    log.commit("r", SETTINGS, [done("a", model_id=""), done("b", model_id="")], [{"path": "data/1", "rows": 6}])
+    log.commit("r", SETTINGS, [done("b", "v2", "")], [{"path": "data/2", "rows": 3}])
+    mine = log.commit(
+        "r", SETTINGS, [{**done("b", "v1", ""), "outcome": DELETED}], [{"path": "data/3", "rows": 3}], ["data/1"]
+    )
+    for state in (mine, log.state(), CommitLog(store, "segments").state()):
+        assert state.last == 3
+        assert state.settings == SETTINGS
+        assert dict(state.parts) == {"data/2": 3, "data/3": 3}
+        assert outcomes(state) == {("a", "v1", ""): DONE, ("b", "v2", ""): DONE, ("b", "v1", ""): DELETED}
+        assert state.items["manifest"].to_pylist() == [1, 2, 3]
+
+
+def test_the_loser_of_a_race_drops_what_the_winner_did_and_commits_the_rest(store: Store) -> None:
+    first, second = Writer(store, "r1", "abc"), Writer(store, "r2", "bcd")
+    first.commit()
+    state = second.commit()
+    assert state.last == 2
+    assert rows_of(store, state) == Counter("abcd")
+    assert state.items["run"].to_pylist() == ["r1", "r1", "r1", "r2"]
+
+
+def test_a_loser_with_nothing_left_commits_nothing(store: Store) -> None:
+    first, second = Writer(store, "r1", "abc"), Writer(store, "r2", "ab")
+    first.commit()
+    assert second.commit().last == 1
+
+
+def test_a_loser_that_cannot_rewrite_its_part_does_not_commit_it(store: Store) -> None:
+    first, second = Writer(store, "r1", "abc"), Writer(store, "r2", "bcd")
+    first.commit()
+    with pytest.raises(LostRace):
+        second.log.commit("r2", SETTINGS, [done("c"), done("d")], [{"path": "parts/r2/x", "rows": 2}])
+    assert second.log.state().last == 1
+
+
+def test_what_others_settled_stays_settled_over_all_later_commits_of_a_run(store: Store) -> None:
+    first, second = Writer(store, "r1", "ab"), Writer(store, "r2", "cd")
+    first.commit()
+    second.commit()
+    second.names = "ae"
+    state = second.commit()
+    assert rows_of(store, state) == Counter("abcde")
+
+
+def test_a_slow_run_does_not_bring_an_older_version_back(store: Store) -> None:
+    slow, quick = CommitLog(store, "grades"), CommitLog(store, "grades")
+    slow.state()
+    quick.state()
+    quick.commit("quick", SETTINGS, [done("a", "v2"), {**done("gone"), "outcome": DELETED}])
+    state = slow.commit("slow", SETTINGS, [done("a", "v1"), done("gone"), done("b")])
+    assert outcomes(state) == {("a", "v2", "m"): DONE, ("gone", "v1", "m"): DELETED, ("b", "v1", "m"): DONE}
+
+
+def test_a_result_stands_beside_the_failure_of_another_run(store: Store) -> None:
+    failure = {**failed_item("a", "v1", "", RecordingError("read", "no answer", False)), "model_id": "m"}
+    for first, second in itertools.permutations(["done", "failed"]):
+        here = open_store(f"{store.url()}-{first}")
+        logs = [CommitLog(here, "grades"), CommitLog(here, "grades")]
+        for log in logs:
+            log.state()
+        for log, kind in zip(logs, (first, second), strict=True):
+            state = log.commit(kind, SETTINGS, [done("a") if kind == "done" else failure])
+        assert outcomes(state) == {("a", "v1", "m"): DONE}
+
+
+def test_another_models_grade_is_another_item(store: Store) -> None:
+    logs = [CommitLog(store, "grades"), CommitLog(store, "grades")]
+    for log in logs:
+        log.state()
+    logs[0].commit("r1", SETTINGS, [done("a", model_id="m1")])
+    state = logs[1].commit("r2", SETTINGS, [done("a", model_id="m2")])
+    assert outcomes(state) == {("a", "v1", "m1"): DONE, ("a", "v1", "m2"): DONE}
+
+
+def test_a_run_that_plans_anew_may_do_again_what_the_log_has(store: Store) -> None:
+    log = CommitLog(store, "segments")
+    log.commit("r1", SETTINGS, [done("a", model_id="")])
+    log.state()
+    state = log.commit("r2", SETTINGS, [{**done("a", model_id=""), "part": "data/2"}])
+    assert state.items.select(["run", "part"]).to_pylist() == [{"run": "r2", "part": "data/2"}]
+
+
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_any_interleaving_of_runs_keeps_each_item_once(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = open_store(str(tmp_path_factory.mktemp("grades")))
+    names = "abcdef"
+    runs = [
+        Writer(store, f"r{number}", data.draw(st.permutations(names).map(lambda n: "".join(n[:4])), label="work"))
+        for number in range(3)
+    ]
+    chunks = [(run, half) for run in runs for half in (run.names[:2], run.names[2:])]
+    for run, half in data.draw(st.permutations(chunks), label="order"):
+        run.names = half
+        run.commit()
+    state = CommitLog(store, "grades").state()
+    planned = {name for run, half in chunks for name in half}
+    assert rows_of(store, state) == Counter(planned)
+    assert outcomes(state) == {(name, "v1", "m"): DONE for name in planned}
+
+
+def test_runs_that_race_between_reading_and_writing_keep_each_item_once(store: Store) -> None:
+    class Slow(LocalStore):
+        def create(self, name: str, data: bytes, token: str = "") -> str:
+            if waiting:
+                waiting.pop().commit()  # another run gets in at the last moment
+            return super().create(name, data, token)
+
+    assert isinstance(store, LocalStore)
+    slow = Slow(store.place, store.root)
+    runs = [Writer(slow, f"r{number}", random.Random(number).sample("abcdefgh", 5)) for number in range(5)]
+    waiting = runs[1:]
+    runs[0].commit()
+    state = CommitLog(store, "grades").state()
+    assert rows_of(store, state) == Counter({name for run in runs for name in run.names})
+
+
+def test_other_settings_are_refused_with_both_values(store: Store) -> None:
+    log = CommitLog(store, "segments")
+    require_same_settings(log.state(), {"sample_rate": 2000}, "segments")
+    state = log.commit("r1", {**SETTINGS, "grades": ("C", "B", "A")}, [])
+    require_same_settings(state, {**SETTINGS, "grades": ["C", "B", "A"]}, "segments")
+    with pytest.raises(
+        UserError, match=r"segments: was made with --grades .* \(now unset\), --sample-rate 500 \(now 2000\)"
+    ):
+        require_same_settings(state, {**SETTINGS, "sample_rate": 2000}, "segments")
+
+
+def test_of_two_runs_that_begin_a_folder_with_other_settings_the_second_is_refused(store: Store) -> None:
+    logs = [CommitLog(store, "segments"), CommitLog(store, "segments")]
+    for log in logs:
+        log.state()
+    logs[0].commit("r1", SETTINGS, [done("a")])
+    with pytest.raises(UserError, match=r"--hop-s 10\.0"):
+        logs[1].commit("r2", {**SETTINGS, "hop_s": 5.0}, [done("b")])
+
+
+def test_a_folder_of_another_kind_is_refused(store: Store) -> None:
+    CommitLog(store, "segments").commit("r", SETTINGS, [])
+    with pytest.raises(UserError, match="holds segments, not grades"):
+        CommitLog(store, "grades").state()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"kind": "grades"}', b"\xff\xfe"])
+def test_a_broken_manifest_stops_the_run(store: Store, content: bytes) -> None:
+    store.put(manifest_name(1), content)
+    with pytest.raises(JobError, match=r"000000001\.json: not a manifest"):
+        CommitLog(store, "grades").state()
+
+
+def test_a_hole_in_the_log_is_not_filled(store: Store) -> None:
+    log = CommitLog(store, "grades")
+    for name in "abc":
+        log.commit("r", SETTINGS, [done(name)])
+    store.delete(manifest_name(2))
+    with pytest.raises(JobError, match=r"000000002\.json: missing"):
+        CommitLog(store, "grades").state()
+
+
+def test_an_item_with_unknown_columns_is_a_defect(store: Store) -> None:
+    with pytest.raises(ValueError, match="colour"):
+        CommitLog(store, "grades").commit("r", SETTINGS, [{**done("a"), "colour": "red"}])
+    with pytest.raises(ValueError, match="no item"):
+        CommitLog(store, "grades").commit("r", SETTINGS, [{**done("a"), "outcome": "dne"}])
+
+
+def test_a_message_with_bytes_that_are_no_text_is_kept_readable(store: Store) -> None:
+    item = failed_item("caf%E9.wav", "v", "s", RecordingError("decode", "cannot open caf\udce9.wav"))
+    state = CommitLog(store, "segments").commit("r", SETTINGS, [item])
+    assert state.items["message"].to_pylist() == [r"cannot open caf\udce9.wav"]
+    assert state.items["outcome"].to_pylist() == [FAILED]
+
+
+def test_on_gcs_a_lost_reply_is_no_lost_race(gate: Gate, bucket: str) -> None:
+    runs = [Writer(gcs_store(gate, bucket), f"r{number}", names) for number, names in enumerate(["abc", "bcd"])]
+    gate.faults(Fault("lose_reply", method="POST", match="manifests"), Fault("503", method="POST", match="manifests"))
+    runs[0].commit()
+    gate.faults(Fault("lose_reply", method="POST", match="manifests"))
+    state = runs[1].commit()
+    assert state.last == 2
+    assert rows_of(runs[0].store, CommitLog(gcs_store(gate, bucket), "grades").state()) == Counter("abcd")
+
+
+def test_a_commit_on_gcs_costs_one_request(gate: Gate, bucket: str) -> None:
+    log = CommitLog(gcs_store(gate, bucket), "grades")
+    log.state()
+    log.commit("r", SETTINGS, [done("a")])
+    log.commit("r", SETTINGS, [done("b")])
+    assert [request.split()[0] for request in gate.requests()] == ["GET", "POST", "POST"]

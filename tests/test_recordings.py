@@ -1,0 +1,277 @@
+"""The work list: what is new, changed, gone, hopeless, or not a recording at all."""
+
+import os
+import unicodedata
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from samplecnn.commits import DELETED, DONE, ITEMS_SCHEMA, CommitLog, failed_item
+from samplecnn.errors import RecordingError, UserError
+from samplecnn.recordings import Item, Plan, plan
+from samplecnn.store import LocalStore, Store, open_store
+from tests.fixtures.gcs import bucket, gate, gcs_gate, gcs_store
+
+__all__ = ["bucket", "gate", "gcs_gate"]  # fixtures
+
+STORES: dict[str, Callable[[pytest.FixtureRequest], Store]] = {
+    "local": lambda request: open_store(str(request.getfixturevalue("tmp_path") / "uploads")),
+    "gcs": lambda request: gcs_store(request.getfixturevalue("gate"), request.getfixturevalue("bucket"), "uploads"),
+}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Store:
+    return STORES[request.param](request)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> CommitLog:
+    return CommitLog(open_store(str(tmp_path / "segments")), "segments")
+
+
+NOTHING = ITEMS_SCHEMA.empty_table()
+
+
+def as_done(items: Iterable[Item]) -> list[dict[str, Any]]:
+    return [{"recording": i.recording, "version": i.version, "stamp": i.stamp, "outcome": DONE} for i in items]
+
+
+def names(found: Plan) -> list[str]:
+    return [item.recording for item in found.todo]
+
+
+def know(log: CommitLog, items: Iterable[dict[str, Any]]) -> pa.Table:
+    return log.commit("r", {}, list(items)).items
+
+
+def test_everything_is_new_to_an_empty_log(store: Store) -> None:
+    for name in ("b.wav", "a/Take 1.FLAC", "notes.txt", "a/.wav", "wav", "cover.jpg"):
+        store.put(name, name.encode())
+    found = plan(store, NOTHING)
+    assert names(found) == ["a/Take 1.FLAC", "b.wav"]
+    assert (found.kept, found.given_up, found.deleted, found.failed, found.ignored) == (0, 0, [], [], 4)
+    for item in found.todo:
+        assert item.version == store.version_of(item.name)
+        assert item.size_bytes == len(item.name)
+        with store.fetch(item.name, item.version, item.stamp) as path:
+            assert Path(path).read_bytes() == item.name.encode()
+
+
+def test_what_is_done_is_kept_and_what_changed_is_done_again(store: Store, log: CommitLog) -> None:
+    for name in ("same.wav", "replaced.wav", "gone.wav"):
+        store.put(name, name.encode())
+    known = know(log, as_done(plan(store, NOTHING).todo))
+    assert plan(store, known) == Plan([], [], 3, 0, [], 0)
+    store.put("replaced.wav", b"another take")
+    store.put("new.wav", b"new")
+    store.delete("gone.wav")
+    found = plan(store, known)
+    assert names(found) == ["new.wav", "replaced.wav"]
+    assert (found.kept, found.deleted) == (1, ["gone.wav"])
+
+
+def test_a_deletion_is_reported_once_and_a_return_is_work(store: Store, log: CommitLog) -> None:
+    store.put("a.wav", b"x")
+    store.put("b.wav", b"y")
+    (item, _) = plan(store, NOTHING).todo
+    know(log, as_done(plan(store, NOTHING).todo))
+    store.delete("a.wav")
+    known = know(log, [{"recording": "a.wav", "version": item.version, "stamp": item.stamp, "outcome": DELETED}])
+    assert plan(store, known) == Plan([], [], 1, 0, [], 0)
+    store.put("a.wav", b"x")
+    assert names(plan(store, known)) == ["a.wav"]
+
+
+def test_only_failures_that_may_pass_are_tried_again(store: Store, log: CommitLog) -> None:
+    for name in ("broken.wav", "unlucky.wav"):
+        store.put(name, name.encode())
+    broken, unlucky = plan(store, NOTHING).todo
+    items = [
+        failed_item(broken.recording, broken.version, broken.stamp, RecordingError("decode", "not audio")),
+        failed_item(unlucky.recording, unlucky.version, unlucky.stamp, RecordingError("read", "no answer", False)),
+    ]
+    known = know(log, items)
+    found = plan(store, known)
+    assert (names(found), found.kept, found.given_up) == (["unlucky.wav"], 0, 1)
+    store.put("broken.wav", b"mended")
+    assert names(plan(store, known)) == ["broken.wav", "unlucky.wav"]
+
+
+def test_output_folders_inside_the_recordings_are_left_out(store: Store) -> None:
+    for name in ("a.wav", "out/segments/x.wav", "out/other.wav", "out/segments-2/b.wav"):
+        store.put(name, b"x")
+    found = plan(store, NOTHING, leave_out=[store.url("out/segments"), store.url(), "gs://elsewhere/x", "/elsewhere"])
+    assert names(found) == ["a.wav", "out/other.wav", "out/segments-2/b.wav"]
+    assert found.ignored == 0
+
+
+def test_a_missing_place_is_the_users_mistake(store: Store) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        plan(store, NOTHING)
+
+
+def test_two_spellings_of_an_accent_are_two_recordings(store: Store) -> None:
+    spellings = [unicodedata.normalize(form, "Café.wav") for form in ("NFC", "NFD")]
+    for name in spellings:
+        store.put(name, name.encode())
+    assert sorted(names(plan(store, NOTHING))) == sorted(spellings)
+
+
+# --- local: versions are hashes -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> LocalStore:
+    found = open_store(str(tmp_path / "uploads"))
+    assert isinstance(found, LocalStore)
+    (tmp_path / "uploads").mkdir()
+    return found
+
+
+class Counting(LocalStore):
+    def version_of(self, name: str) -> str:
+        hashed.append(name)
+        return super().version_of(name)
+
+
+hashed: list[str] = []
+
+
+def test_only_what_was_touched_is_hashed_again(uploads: LocalStore, log: CommitLog) -> None:
+    for name in ("a.wav", "b.wav", "c.wav"):
+        uploads.put(name, name.encode())
+    store = Counting(uploads.place, uploads.root)
+    hashed.clear()
+    known = know(log, as_done(plan(store, NOTHING).todo))
+    assert hashed == ["a.wav", "b.wav", "c.wav"]
+    hashed.clear()
+    os.utime(Path(uploads.root, "b.wav"), (0, 0))
+    assert plan(store, known) == Plan([], [], 3, 0, [], 0)
+    assert hashed == ["b.wav"]
+
+
+def test_a_recording_put_back_to_an_older_version_is_the_older_version(uploads: LocalStore, log: CommitLog) -> None:
+    uploads.put("a.wav", b"first")
+    (first,) = plan(uploads, NOTHING).todo
+    know(log, as_done([first]))
+    uploads.put("a.wav", b"second")
+    (second,) = plan(uploads, log.state().items).todo
+    known = know(log, [*as_done([second]), {**as_done([first])[0], "outcome": DELETED}])
+    uploads.put("a.wav", b"first")
+    (again,) = plan(uploads, known).todo
+    assert again.version == first.version
+
+
+def test_names_that_are_no_text_are_spelled_and_found_again(uploads: LocalStore, log: CommitLog) -> None:
+    with open(os.path.join(os.fsencode(uploads.root), b"100% caf\xe9.wav"), "wb") as file:
+        file.write(b"sound")
+    (item,) = plan(uploads, NOTHING).todo
+    assert item.recording == "100%25 caf%E9.wav"
+    with uploads.fetch(item.name, item.version, item.stamp) as path:
+        assert Path(path).read_bytes() == b"sound"
+    assert plan(uploads, know(log, as_done([item]))) == Plan([], [], 1, 0, [], 0)
+
+
+def test_of_two_names_that_are_written_alike_the_second_is_a_failure(uploads: LocalStore, log: CommitLog) -> None:
+    for name in (b"caf\xe9.wav", b"caf%E9.wav"):
+        with open(os.path.join(os.fsencode(uploads.root), name), "wb") as file:
+            file.write(b"the same sound")
+    found = plan(uploads, NOTHING)
+    assert names(found) == ["caf%E9.wav"]
+    (failure,) = found.failed
+    assert (failure["recording"], failure["permanent"]) == ("caf%E9.wav", True)
+    assert failure["version"] != found.todo[0].version
+    known = know(log, as_done(found.todo) + found.failed)
+    assert plan(uploads, known) == Plan([], [], 1, 0, [], 0)
+
+
+def test_a_file_that_may_not_be_read_is_a_failure_that_may_pass(
+    uploads: LocalStore, log: CommitLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads.put("a.wav", b"x")
+    uploads.put("b.wav", b"y")
+
+    def deny(self: LocalStore, name: str) -> str:
+        if name == "a.wav":
+            raise PermissionError(13, "Permission denied")
+        return real(self, name)
+
+    real = LocalStore.version_of
+    monkeypatch.setattr(LocalStore, "version_of", deny)
+    found = plan(uploads, NOTHING)
+    assert names(found) == ["b.wav"]
+    (failure,) = found.failed
+    assert (failure["recording"], failure["stage"], failure["permanent"]) == ("a.wav", "read", False)
+    known = know(log, as_done(found.todo) + found.failed)
+    assert len(plan(uploads, known).failed) == 1
+    monkeypatch.undo()
+    assert names(plan(uploads, known)) == ["a.wav"]
+
+
+def test_a_file_that_vanishes_while_the_list_is_made_is_gone(
+    uploads: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads.put("a.wav", b"x")
+
+    def vanish(self: LocalStore, name: str) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(LocalStore, "version_of", vanish)
+    assert plan(uploads, NOTHING) == Plan([], [], 0, 0, [], 0)
+
+
+def test_links_out_of_the_folder_are_no_recordings(uploads: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "other.wav").write_bytes(b"x")
+    Path(uploads.root, "link.wav").symlink_to(tmp_path / "other.wav")
+    assert plan(uploads, NOTHING).todo == []
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["put", "delete", "touch", "run"]), st.sampled_from("abc"), st.sampled_from("xyz")),
+    max_size=12,
+)
+
+
+@given(steps=STEPS)
+@settings(max_examples=40, deadline=None)
+def test_after_any_changes_a_run_brings_the_log_up_to_date(
+    steps: list[tuple[str, str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    base = tmp_path_factory.mktemp("plan")
+    store, log = open_store(str(base / "uploads")), CommitLog(open_store(str(base / "segments")), "segments")
+    (base / "uploads").mkdir()
+    content: dict[str, str] = {}
+    for number, (step, name, text) in enumerate([*steps, ("run", "", "")]):
+        path = base / "uploads" / f"{name}.wav"
+        if step == "put":
+            path.write_text(text)
+            os.utime(path, ns=(0, number * 10**9))  # a clock that ticks: two writes within one tick look alike
+            content[f"{name}.wav"] = text
+        elif step == "delete" and path.exists():
+            path.unlink()
+            del content[f"{name}.wav"]
+        elif step == "touch" and path.exists():
+            os.utime(path, ns=(0, number * 10**9))
+        elif step == "run":
+            state = log.state()
+            found = plan(store, state.items)
+            current = {(r["recording"], r["version"]) for r in state.items.to_pylist() if r["outcome"] == DONE}
+            new = {(item.recording, item.version) for item in found.todo}
+            assert not new & current
+            stale = {i.recording for i in found.todo} | set(found.deleted)
+            gone = [
+                {"recording": r, "version": v, "outcome": DELETED}
+                for r, v in current
+                if r in stale and (r, v) not in new
+            ]
+            log.commit("r", {}, as_done(found.todo) + gone)
+    rows = log.state().items.to_pylist()
+    live = {row["recording"]: row["version"] for row in rows if row["outcome"] == DONE}
+    assert live == {name: store.version_of(name) for name in content}
+    assert plan(store, log.state().items) == Plan([], [], len(content), 0, [], 0)
