@@ -1,0 +1,245 @@
+"""Labelled recordings out of segment shards, and training batches out of them.
+
+Training needs whole recordings, since it draws its windows anywhere in them. They are rebuilt once into one file of
+float32 samples that is mapped, not read: an hour at 500 Hz is 7 MB, at 16 kHz 230 MB, and memory stays bounded whatever
+their number. Every draw is a pure function of seed and epoch, the same on every worker.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.dataset as ds
+import torch
+from pyarrow import fs
+from torch import Tensor
+
+from samplecnn.contract import RECORDING, SILENT_SEGMENT_ACTIVITY, frames_of
+from samplecnn.errors import JobError
+from samplecnn.labels import Label
+from samplecnn.segments import (
+    SegmentSettings,
+    Windows,
+    frame_at,
+    grading_windows,
+    normalising_gain,
+    playing,
+    rebuild,
+)
+
+log = logging.getLogger(__name__)
+
+# R recordings, N items, B segments of a batch, T samples, F frames of FRAME_S.
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+SAMPLES_FILE = "recordings.f32"
+ROWS_A_READ = 256  # 10 s at 500 Hz, float32 = 20 kB: 5 MB a read; at 16 kHz 164 MB
+TRIES = 8  # draws for a window that is not silent; a pause of half the recording defeats them one time in 256
+
+
+@dataclass(frozen=True)
+class RecordingSet:
+    """Labelled recordings in the order of their names, R of them.
+
+    path: file of float32 samples; recording i lies in it at start_R[i], length_R[i] samples long. active_RF: one array
+    of frame flags a recording; gain_R: what brings the recording to unit RMS over its active frames; grade_R: 0 is the
+    worst; groups: recordings of one group are never parted by a split. left_out: names of recordings that are too
+    silent to learn from.
+    """
+
+    path: str
+    settings: SegmentSettings
+    names: tuple[str, ...]
+    start_R: Int64
+    length_R: Int64
+    active_RF: tuple[Bool, ...]
+    gain_R: Float32
+    grade_R: Int64
+    groups: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def waveform(self, i: int) -> Float32:
+        """The samples of recording i, mapped from the file, at the level they were recorded with."""
+        return np.memmap(self.path, np.float32, "r", offset=4 * int(self.start_R[i]), shape=(int(self.length_R[i]),))
+
+    def windows(self, i: int) -> Windows:
+        """The windows that grade recording i."""
+        return grading_windows(self.active_RF[i], int(self.length_R[i]), self.settings)
+
+    def subset(self, rows: Sequence[int] | Int64) -> "RecordingSet":
+        """Some of the recordings, over the same file: a fold costs nothing."""
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in rows),
+            start_R=self.start_R[rows],
+            length_R=self.length_R[rows],
+            active_RF=tuple(self.active_RF[i] for i in rows),
+            gain_R=self.gain_R[rows],
+            grade_R=self.grade_R[rows],
+            groups=tuple(self.groups[i] for i in rows),
+        )
+
+
+def read_recordings(
+    filesystem: fs.FileSystem,
+    paths: Sequence[str],
+    labels: Mapping[str, Label],
+    settings: SegmentSettings,
+    folder: str,
+) -> RecordingSet:
+    """The labelled recordings, by name, out of shards that hold them among others.
+
+    labels: by the recording's name in the shards; folder: where the file of samples is written, the caller's to delete.
+    Silent recordings are left out and named. Raises JobError where a labelled recording lies in the shards twice, in
+    part or not at all, which the commit log excludes.
+    """
+    path = os.path.join(folder, SAMPLES_FILE)
+    found: dict[str, tuple[int, int, Bool, float]] = {}
+    left_out: list[str] = []
+    position = 0
+    with open(path, "wb") as sink:
+        for name, table in _tables(filesystem, paths, list(labels)):
+            if name in found or name in left_out:
+                raise JobError(f"{name}: lies in the segments twice: prepare into a new folder")
+            try:
+                waveform_T, active_F = rebuild(table)
+            except ValueError as error:
+                raise JobError(f"{name}: its segments cannot be put together ({error}): prepare again") from None
+            gain = normalising_gain(waveform_T, active_F, settings.sample_rate)
+            most_active = grading_windows(active_F, len(waveform_T), settings).activity_S.max()
+            if gain == 0 or most_active < SILENT_SEGMENT_ACTIVITY:
+                left_out.append(name)
+                continue
+            sink.write(np.ascontiguousarray(waveform_T, np.float32).data)
+            found[name] = (position, len(waveform_T), active_F, gain)
+            position += len(waveform_T)
+    if left_out:
+        log.warning("%d labelled recordings are silent and left out: %s", len(left_out), ", ".join(left_out[:5]))
+    if missing := sorted(set(labels) - set(found) - set(left_out)):
+        raise JobError(f"{missing[0]}: not in the segments ({len(missing)} such recordings): prepare again")
+    names = tuple(sorted(found))
+    rows = [found[name] for name in names]
+    return RecordingSet(
+        path=path,
+        settings=settings,
+        names=names,
+        start_R=np.array([position for position, _, _, _ in rows], np.int64),
+        length_R=np.array([length for _, length, _, _ in rows], np.int64),
+        active_RF=tuple(active_F for _, _, active_F, _ in rows),
+        gain_R=np.array([gain for _, _, _, gain in rows], np.float32),
+        grade_R=np.array([labels[name].grade for name in names], np.int64),
+        groups=tuple(labels[name].group for name in names),
+        left_out=tuple(sorted(left_out)),
+    )
+
+
+def _tables(filesystem: fs.FileSystem, paths: Sequence[str], names: list[str]) -> Iterator[tuple[str, pa.Table]]:
+    """Name and rows of each recording, one at a time: a shard holds all rows of a recording together."""
+    for path in paths:
+        # Readahead off: 16 batches of each of 4 files would be held otherwise.
+        batches = ds.dataset(path, filesystem=filesystem, format="parquet").to_batches(
+            filter=ds.field(RECORDING).isin(names), batch_size=ROWS_A_READ, batch_readahead=1, fragment_readahead=1
+        )
+        held: list[pa.RecordBatch] = []
+        for batch in batches:
+            for run in _runs(batch):
+                if held and held[0][RECORDING][0] != run[RECORDING][0]:
+                    yield held[0][RECORDING][0].as_py(), pa.Table.from_batches(held)
+                    held = []
+                held.append(run)
+        if held:
+            yield held[0][RECORDING][0].as_py(), pa.Table.from_batches(held)
+
+
+def _runs(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The batch cut where the recording changes."""
+    names = np.array(batch[RECORDING].to_pylist(), dtype=object)
+    cuts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
+    for start, end in pairwise(cuts):
+        if end > start:
+            yield batch.slice(start, end - start)
+
+
+@dataclass(frozen=True)
+class Items:
+    """Windows to train on: row of the recording, first sample, and the random number that all its draws come from."""
+
+    recording_N: Int64
+    start_N: Int64
+    key_N: Int64
+
+    def __len__(self) -> int:
+        return len(self.recording_N)
+
+    def part(self, start: int, end: int) -> "Items":
+        """A contiguous part."""
+        return Items(self.recording_N[start:end], self.start_N[start:end], self.key_N[start:end])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """waveform_BT: float32, unit RMS over the recording's active frames; grade_B: int64; key_B: int64, on the CPU."""
+
+    waveform_BT: Tensor
+    grade_B: Tensor
+    key_B: Tensor
+
+
+def epoch_items(recordings: RecordingSet, seed: int, epoch: int, crops: int, batch_size: int) -> Items:
+    """The windows of one epoch, shuffled: about `crops` a recording, as whole batches.
+
+    Each grade is drawn equally often, whatever its share, by going round its recordings in a shuffled order. A window
+    starts anywhere in the stretch from the first to the last active frame, and is drawn again where it is silent.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    total = batch_size * max(1, round(len(recordings) * crops / batch_size))
+    grades = rng.permutation(np.unique(recordings.grade_R))
+    recording_N = np.concatenate(
+        [
+            np.resize(rng.permutation(np.flatnonzero(recordings.grade_R == grade)), len(share))
+            for grade, share in zip(grades, np.array_split(np.arange(total), len(grades)), strict=True)
+        ]
+    )
+    recording_N = rng.permutation(recording_N)
+    start_N = np.array([_draw_start(recordings, int(i), rng) for i in recording_N], np.int64)
+    return Items(recording_N, start_N, rng.integers(0, 2**63 - 1, total, dtype=np.int64))
+
+
+def _draw_start(recordings: RecordingSet, i: int, rng: np.random.Generator) -> int:
+    active_F, rate = recordings.active_RF[i], recordings.settings.sample_rate
+    first, end = active_stretch(recordings, i)
+    tries = rng.integers(first, max(first, end - recordings.settings.segment_samples), TRIES, endpoint=True)
+    frames = frames_of(recordings.settings.segment_samples, rate)
+    for start in tries.tolist():
+        if active_F[frame_at(start, rate) :][:frames].mean() >= SILENT_SEGMENT_ACTIVITY:
+            return int(start)
+    return int(tries[0])
+
+
+def active_stretch(recordings: RecordingSet, i: int) -> tuple[int, int]:
+    """First sample and end of the stretch from the first to the last active frame."""
+    return playing(recordings.active_RF[i], int(recordings.length_R[i]), recordings.settings.sample_rate)
+
+
+def batch(recordings: RecordingSet, items: Items) -> Batch:
+    """These windows, level normalised; what lies behind the recording's last active frame is zero."""
+    samples = recordings.settings.segment_samples
+    waveform_BT = np.zeros((len(items), samples), np.float32)
+    for row_T, i, start in zip(waveform_BT, items.recording_N.tolist(), items.start_N.tolist(), strict=True):
+        end = min(active_stretch(recordings, i)[1], start + samples)
+        np.multiply(recordings.waveform(i)[start:end], recordings.gain_R[i], out=row_T[: end - start])
+    return Batch(
+        torch.from_numpy(waveform_BT),
+        torch.from_numpy(recordings.grade_R[items.recording_N]),
+        torch.from_numpy(items.key_N),
+    )

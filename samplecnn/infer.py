@@ -1,0 +1,121 @@
+"""From the windows of one recording to its grade.
+
+Bit for bit the same on one kind of CPU and one number of threads, whatever else is graded: every batch has one constant
+size, the last one filled with silence, and holds windows of one recording only. Tried on torch 2.13: what the other
+rows of a batch hold never changed a bit; the row's place in the batch did for a very small network, the batch size for
+all and the number of threads for most. So grade with torch.set_num_threads(1) everywhere.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from samplecnn.errors import RecordingError
+from samplecnn.merge import Merged, SegmentOutputs
+from samplecnn.model_folder import ModelCard
+from samplecnn.network import SampleCNN
+from samplecnn.ordinal import HEADS
+from samplecnn.segments import Windows, grading_windows, normalising_gain, take
+
+# S windows of one recording, b of them in a batch of BATCH, T samples, O outputs, E embedding, G grades (0 = worst).
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+SILENT = "silent: nobody plays long enough in any segment"
+
+# A recording of 90-150 s has 9-15 windows: 8 waste little on padding and are 5 % slower a window than 16 on one core.
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class RecordingGrade:
+    """What grading says of one recording.
+
+    merged: None where the recording is too silent to grade, and reason then says so. outputs: what was merged;
+    weight_S: how much each window counted, all 0 where merged is None.
+    """
+
+    merged: Merged | None
+    reason: str | None
+    outputs: SegmentOutputs
+    weight_S: Float64
+
+
+def hear_batch(network: SampleCNN, windows_bT: Float32, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Outputs [b, O] and embeddings [b, E] of at most BATCH windows of one recording, float32 on the CPU.
+
+    network: on `device`, in evaluation mode; windows_bT: level normalised.
+    """
+    batch_BT = np.zeros((BATCH, network.plan.segment_samples), np.float32)
+    batch_BT[: len(windows_bT)] = windows_bT
+    with torch.inference_mode():
+        outputs_BO, embedding_BE = network.hear(torch.from_numpy(batch_BT).to(device))
+    return outputs_BO[: len(windows_bT)].cpu(), embedding_BE[: len(windows_bT)].cpu()
+
+
+def hear(
+    network: SampleCNN, waveform_T: Float32, gain: float, windows: Windows, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Outputs [S, O] and embeddings [S, E] of a recording's windows: hours of samples, mapped from a file, pass in the
+    memory of one batch."""
+    samples = network.plan.segment_samples
+    heard = []
+    for start in range(0, len(windows), BATCH):
+        windows_bT = take(waveform_T, windows, start, min(start + BATCH, len(windows)), samples) * np.float32(gain)
+        heard.append(hear_batch(network, windows_bT, device))
+    return torch.cat([outputs for outputs, _ in heard]), torch.cat([embedding for _, embedding in heard])
+
+
+def merge_windows(card: ModelCard, outputs: SegmentOutputs) -> RecordingGrade:
+    """The grade that the model's merge rule makes of a recording's windows.
+
+    Raises RecordingError where the model gave no numbers.
+    """
+    if not np.isfinite(outputs.probs_SG).all():
+        raise RecordingError("grade", "the model gives no numbers for this recording")
+    merged = card.rule()(outputs)
+    if merged is None:
+        return RecordingGrade(None, SILENT, outputs, np.zeros(len(outputs.probs_SG)))
+    return RecordingGrade(merged, None, outputs, merged.weight_S)
+
+
+class Grader:
+    """A loaded model, ready to grade one recording after another.
+
+    Threads are the caller's business: torch.set_num_threads(1) in every process that grades, or bits may differ.
+    """
+
+    def __init__(self, card: ModelCard, network: SampleCNN, device: torch.device) -> None:
+        self.card, self.device = card, device
+        self._network = network.to(device).eval()
+
+    def hear(self, windows_ST: Float32) -> tuple[Float64, Float32]:
+        """Probabilities [S, G] and embeddings [S, E] of windows of one recording, level normalised.
+
+        A recording may come in several parts with the same result, bit for bit, if all but the last are whole multiples
+        of BATCH.
+        """
+        parts = [windows_ST[start : start + BATCH] for start in range(0, len(windows_ST), BATCH)]
+        heard = [hear_batch(self._network, part_bT, self.device) for part_bT in parts]
+        embedding_SE: Float32 = torch.cat([embedding for _, embedding in heard]).numpy()
+        return self._probs(torch.cat([outputs for outputs, _ in heard])), embedding_SE
+
+    def grade(self, waveform_T: Float32, active_F: npt.NDArray[np.bool_]) -> RecordingGrade:
+        """Grade one recording: mono samples at the model's rate, and its frames with playing (segments.py).
+
+        Raises RecordingError where the model gives no numbers.
+        """
+        settings = self.card.settings
+        windows = grading_windows(active_F, len(waveform_T), settings)
+        gain = normalising_gain(waveform_T, active_F, settings.sample_rate)
+        outputs_SO, embedding_SE = hear(self._network, waveform_T, gain, windows, self.device)
+        # No gain: what was played at the full rate has nothing left at this one.
+        activity_S = windows.activity_S if gain else np.zeros_like(windows.activity_S)
+        return merge_windows(self.card, SegmentOutputs(self._probs(outputs_SO), embedding_SE.numpy(), activity_S))
+
+    def _probs(self, outputs_SO: Tensor) -> Float64:
+        probs_SG: Float64 = HEADS[self.card.head].probs(outputs_SO / self.card.temperature).numpy()
+        return probs_SG

@@ -1,0 +1,247 @@
+"""The model folder: model.safetensors and model.json, all that grading needs and nothing that runs.
+
+It is read whole or not at all: the weights are written first and model.json, which holds their hash, last, each in one
+step; a reader that comes between finds a hash that does not fit and reads again. The same on a disk and in a bucket:
+swapping whole folders by rename would narrow that moment on a disk, not close it, and could carry off what else a user
+keeps there. Loading is safetensors, never pickle.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import samplecnn
+from samplecnn import contract
+from samplecnn.contract import MODEL_FILE, WEIGHTS_FILE
+from samplecnn.errors import UserError
+from samplecnn.merge import DEFAULT_MERGE, MERGE_RULES, MergeRule, merge_rule
+from samplecnn.network import BLOCKS, Plan, SampleCNN
+from samplecnn.ordinal import DEFAULT_HEAD, HEADS
+from samplecnn.segments import SegmentSettings
+from samplecnn.store import open_store
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of model.json; a reader refuses what it does not know
+NORMALISATION = "unit RMS over the active frames, once per recording"
+READS, READ_AGAIN_S = 5, 0.2  # for a reader that came while the model was being replaced
+
+
+def activity_rule() -> dict[str, float]:
+    """The constants that decide where somebody plays: a model's grades hold for these alone."""
+    return {
+        "frame_s": contract.FRAME_S,
+        "floor_dbfs": contract.ACTIVE_FLOOR_DBFS,
+        "range_db": contract.ACTIVE_RANGE_DB,
+        "loud_percentile": contract.LOUD_PERCENTILE,
+        "nothing_left_dbfs": contract.NOTHING_LEFT_DBFS,
+        "last_segment_share": contract.LAST_SEGMENT_SHARE,
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """What this process runs on, for the record."""
+    return {
+        "samplecnn": samplecnn.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What model.json says.
+
+    grades: worst first, as everywhere inside; the file lists them best first, as people do. temperature divides the
+    network's outputs before they become probabilities. training_data: fingerprint of segments and labels; metrics: what
+    was measured, as JSON values. weights_sha256 is filled in by publish.
+    """
+
+    plan: Plan
+    settings: SegmentSettings
+    grades: tuple[str, ...]
+    block: str = "plain"
+    head: str = DEFAULT_HEAD
+    merge: str = DEFAULT_MERGE
+    merge_parameters: Mapping[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
+    training_data: str = ""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=library_versions)
+    weights_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.plan.segment_samples != self.settings.segment_samples:
+            raise ValueError(f"network for {self.plan.segment_samples} samples, not {self.settings.segment_samples}")
+        if len(self.grades) < 2 or len(set(self.grades)) < len(self.grades):
+            raise ValueError(f"grades {self.grades}: two or more different ones are needed")
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature {self.temperature}: a number above 0 is needed")
+        for name, registry in ((self.block, BLOCKS), (self.head, HEADS), (self.merge, MERGE_RULES)):
+            if name not in registry:
+                raise ValueError(f"{name!r} is none of {', '.join(registry)}")
+        # Parameters left to their defaults are part of the card too: a default may change.
+        told = dataclasses.asdict(self.rule())  # type: ignore[call-overload]
+        object.__setattr__(self, "merge_parameters", told)
+
+    @property
+    def model_id(self) -> str:
+        """A hash of everything that changes grades: same id, same grades."""
+        told = json.dumps({"format": FORMAT, **self._grading()}, sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+    def rule(self) -> MergeRule:
+        """The merge rule with its parameters."""
+        return merge_rule(self.merge, self.merge_parameters)
+
+    def network(self) -> SampleCNN:
+        """The network, its weights not loaded."""
+        return SampleCNN(self.plan, HEADS[self.head].outputs(len(self.grades)), self.block)
+
+    def to_json(self) -> bytes:
+        """model.json."""
+        told = {
+            "format": FORMAT,
+            "model_id": self.model_id,
+            **self._grading(),
+            "training_data": self.training_data,
+            "metrics": dict(self.metrics),
+            "versions": dict(self.versions),
+        }
+        return (json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    def _grading(self) -> dict[str, Any]:
+        return {
+            "network": {
+                "family": "SampleCNN",
+                "block": self.block,
+                "head": self.head,
+                "plan": dataclasses.asdict(self.plan),
+            },
+            "sample_rate": self.settings.sample_rate,
+            "segment_s": self.settings.segment_s,
+            "hop_s": self.settings.hop_s,
+            "grades": list(reversed(self.grades)),
+            "normalisation": NORMALISATION,
+            "activity": activity_rule(),
+            "merge": {"rule": self.merge, "parameters": dict(self.merge_parameters)},
+            "temperature": self.temperature,
+            "weights_sha256": self.weights_sha256,
+        }
+
+
+def card_from_json(data: bytes, place: str) -> ModelCard:
+    """The card that to_json wrote. Raises UserError, naming the place, for anything else."""
+    try:
+        told = json.loads(data)
+        known, same_rules = told["format"] == FORMAT, _same_rules(told)
+        card = _card(told) if known and same_rules else None
+    except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        _refuse(place, f"{MODEL_FILE} is damaged or was not written by samplecnn ({_one_line(error)}): train again")
+    if not known:
+        _refuse(place, f"{MODEL_FILE} has format {told['format']}, this version reads {FORMAT}: update samplecnn")
+    if card is None:
+        _refuse(place, "other rules of silence and level than this version's: train again or use the version it names")
+    if told.get("model_id") != card.model_id:
+        _refuse(place, f"{MODEL_FILE} was changed after it was written: train again")
+    return card
+
+
+def _same_rules(told: Mapping[str, Any]) -> bool:
+    return told.get("normalisation") == NORMALISATION and told.get("activity") == activity_rule()
+
+
+def _card(told: Mapping[str, Any]) -> ModelCard:
+    network, plan = told["network"], told["network"]["plan"]
+    return ModelCard(
+        plan=Plan(**{**plan, "pools": tuple(plan["pools"]), "widths": tuple(plan["widths"])}),
+        settings=SegmentSettings(sample_rate=told["sample_rate"], segment_s=told["segment_s"], hop_s=told["hop_s"]),
+        grades=tuple(reversed([str(grade) for grade in told["grades"]])),
+        block=network["block"],
+        head=network["head"],
+        merge=told["merge"]["rule"],
+        merge_parameters={str(name): float(value) for name, value in told["merge"]["parameters"].items()},
+        temperature=float(told["temperature"]),
+        training_data=str(told["training_data"]),
+        metrics=dict(told["metrics"]),
+        versions=dict(told["versions"]),
+        weights_sha256=str(told["weights_sha256"]),
+    )
+
+
+def publish(place: str, card: ModelCard, weights: Mapping[str, Tensor]) -> ModelCard:
+    """Write the model, replacing one that is there; returns the card with the weights' hash.
+
+    weights: the network's state dict. A crash between the two files leaves a model that load refuses; publishing again
+    mends that.
+    """
+    data = safetensors.torch.save({name: w.detach().cpu().contiguous() for name, w in weights.items()})
+    card = dataclasses.replace(card, weights_sha256=hashlib.sha256(data).hexdigest())
+    told = card.to_json()  # before anything is written: metrics may hold what JSON cannot
+    store = open_store(place)
+    store.put(WEIGHTS_FILE, data)
+    store.put(MODEL_FILE, told)
+    log.info("model %s is in %s", card.model_id, place)
+    return card
+
+
+def load(place: str) -> tuple[ModelCard, SampleCNN]:
+    """Card and network, on the CPU in evaluation mode. Raises UserError in one line for whatever is not a model."""
+    card, data = _read_consistent(place)
+    try:
+        weights = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        _refuse(place, f"{WEIGHTS_FILE} is no safetensors file ({_one_line(error)}): train again")
+    network = card.network()
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name, tensor in network.state_dict().items():
+        if shapes.pop(name, None) != tuple(tensor.shape) or weights[name].dtype != tensor.dtype:
+            _refuse(place, f"{WEIGHTS_FILE} does not fit the network of {MODEL_FILE} (at {name}): train again")
+        if not torch.isfinite(weights[name]).all():
+            _refuse(place, f"{WEIGHTS_FILE} holds weights that are no numbers (at {name}): train again")
+    if shapes:
+        _refuse(place, f"{WEIGHTS_FILE} holds weights that its network lacks ({next(iter(shapes))}): train again")
+    network.load_state_dict(weights)
+    return card, network.eval()
+
+
+def _read_consistent(place: str) -> tuple[ModelCard, bytes]:
+    """Card and weights that belong together; read again while somebody replaces them."""
+    tries = 0
+    while True:
+        card = card_from_json(_read(place, MODEL_FILE), place)
+        data = _read(place, WEIGHTS_FILE)
+        if hashlib.sha256(data).hexdigest() == card.weights_sha256:
+            return card, data
+        if (tries := tries + 1) == READS:
+            _refuse(place, f"{WEIGHTS_FILE} does not belong to {MODEL_FILE}: copy both again or train again")
+        time.sleep(READ_AGAIN_S)
+
+
+def _read(place: str, name: str) -> bytes:
+    try:
+        return open_store(place).read(name).data
+    except FileNotFoundError:
+        _refuse(place, f"no {name} there: train a model into it first")
+
+
+def _refuse(place: str, why: str) -> NoReturn:
+    raise UserError(f"--model {place}: {why}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

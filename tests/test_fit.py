@@ -1,0 +1,165 @@
+import io
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from samplecnn.errors import JobError
+from samplecnn.fit import fit, learning_rate
+from samplecnn.network import Plan, SampleCNN
+from samplecnn.recipe import FitSettings
+from tests.fixtures.gloo import on_workers
+from tests.fixtures.shards import graded_set
+
+PLAN = Plan(segment_samples=500, stride=5, pools=(5, 5, 2, 2), widths=(8, 8, 8, 16, 32))
+QUICK = FitSettings(epochs=6, crops=4, batch_size=12, learning_rate=3e-3, patience=10)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    return graded_set(tmp_path_factory.mktemp("train"))
+
+
+@pytest.fixture(scope="module")
+def valid(tmp_path_factory):
+    return graded_set(tmp_path_factory.mktemp("valid"), recordings=6, first_seed=100)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _network() -> SampleCNN:
+    return SampleCNN(PLAN, 3, seed=0)
+
+
+def _run(train, valid, settings=QUICK, **more):
+    network = _network()
+    reports = list(fit(network, train, valid, settings, seed=1, device=CPU, **more))
+    return network, reports
+
+
+def _same(one, two):
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+def test_a_network_learns_what_can_be_heard(train, valid):
+    more = FitSettings(epochs=14, crops=4, batch_size=12, learning_rate=1e-2, patience=14)
+    network, reports = _run(train, valid, more)
+
+    assert reports[0].train_loss == pytest.approx(math.log(3), abs=0.8)
+    assert reports[-1].train_loss < 0.3
+    assert reports[-1].valid_accuracy == 1
+    assert reports[-1].valid_kappa == 1
+    assert [report.epoch for report in reports] == list(range(1, 15))
+    assert str(reports[-1]).startswith("epoch 14/14: loss 0.")
+    assert not network.training
+
+
+def test_the_best_weights_are_kept_and_not_the_last(train, valid):
+    network, reports = _run(train, valid)
+    best = min(reports, key=lambda report: report.valid_loss)
+
+    assert [report.epoch for report in reports if report.best][-1] == best.epoch
+    _same(network.state_dict(), best.state["network"])
+    _same(network.state_dict(), reports[-1].state["best"])
+
+
+def test_without_held_out_recordings_the_last_weights_are_kept(train):
+    network, reports = _run(train, None)
+
+    assert all(report.best and report.valid_loss is None for report in reports)
+    _same(network.state_dict(), reports[-1].state["network"])
+
+
+def test_training_stops_when_nothing_gets_better(train, valid):
+    wrong = valid.subset(range(len(valid)))
+    wrong.grade_R[:] = (wrong.grade_R + 1) % 3  # the better the network, the worse it does here
+
+    _, reports = _run(train, wrong, FitSettings(epochs=30, crops=4, batch_size=12, learning_rate=3e-3, patience=2))
+
+    assert len(reports) < 30
+    assert [report.best for report in reports[-3:]] == [True, False, False]
+
+
+@pytest.mark.parametrize("interrupted_after", [1, 4])
+def test_interrupted_training_goes_on_as_if_nothing_had_happened(train, valid, interrupted_after):
+    whole_network, whole = _run(train, valid)
+    saved = io.BytesIO()
+    for report in fit(_network(), train, valid, QUICK, seed=1, device=CPU):
+        if report.epoch == interrupted_after:
+            torch.save(report.state, saved)
+            break
+    saved.seek(0)
+    torch.manual_seed(99)  # the global generator has no say
+
+    network = SampleCNN(PLAN, 3, seed=5)
+    state = torch.load(saved, weights_only=True)
+    rest = list(fit(network, train, valid, QUICK, seed=1, device=CPU, state=state))
+
+    assert [r.epoch for r in rest] == [r.epoch for r in whole[interrupted_after:]]
+    for resumed, undisturbed in zip(rest, whole[interrupted_after:], strict=True):
+        assert resumed.train_loss == undisturbed.train_loss
+        assert resumed.valid_loss == undisturbed.valid_loss
+        assert resumed.best == undisturbed.best
+        _same(resumed.state["network"], undisturbed.state["network"])
+    _same(network.state_dict(), whole_network.state_dict())
+
+
+def test_a_finished_training_has_nothing_left_to_do_but_its_best_weights(train, valid):
+    whole_network, whole = _run(train, valid)
+    network = _network()
+
+    assert list(fit(network, train, valid, QUICK, seed=1, device=CPU, state=whole[-1].state)) == []
+    _same(network.state_dict(), whole_network.state_dict())
+
+
+def test_a_report_s_state_is_not_changed_by_later_epochs(train, valid):
+    reports = fit(_network(), train, valid, QUICK, seed=1, device=CPU)
+    first = next(reports)
+    kept = {name: tensor.clone() for name, tensor in first.state["network"].items()}
+    moments = first.state["optimiser"]["state"][0]["exp_avg"].clone()
+    next(reports)
+
+    _same(first.state["network"], kept)
+    assert torch.equal(first.state["optimiser"]["state"][0]["exp_avg"], moments)
+
+
+def _curves(rank, train, valid):
+    curves = []
+    for batch_size in (12, 9):  # of 9 two workers hold 4 and 5
+        settings = FitSettings(epochs=4, crops=4, batch_size=batch_size, learning_rate=3e-3, patience=10)
+        curves += [[r.train_loss, r.valid_loss, r.valid_kappa] for r in _run(train, valid, settings)[1]]
+    return curves
+
+
+def test_two_workers_have_the_loss_curve_of_one(train, valid):
+    one = _curves(0, train, valid)
+    left, right = on_workers(2, _curves, train, valid)
+
+    assert left == right
+    np.testing.assert_allclose(left, one, atol=1e-4)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_the_epoch_and_the_cure(train, valid):
+    with pytest.raises(JobError, match=r"epoch [12]: train again with a lower --learning-rate \(it was 1e\+30\)"):
+        _run(train, valid, FitSettings(epochs=4, crops=4, batch_size=12, learning_rate=1e30))
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing():
+    rates = [learning_rate(step, 100, 1.0) for step in range(100)]
+
+    assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
+    assert max(rates) == 1
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+    assert rates[-1] < 0.001
+    assert learning_rate(0, 1, 1.0) == 1

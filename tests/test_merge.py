@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samplecnn.contract import SILENT_SEGMENT_ACTIVITY
+from samplecnn.merge import MERGE_RULES, Mean, Merged, SegmentOutputs, expected_score, merge_rule
+
+
+@st.composite
+def outputs(draw, least_playing=0):
+    count, grades = draw(st.integers(max(1, least_playing), 30)), draw(st.integers(2, 5))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    activity_S = rng.choice(np.array([0.0, 0.1, 0.2, 0.5, 1.0], np.float32), count)
+    activity_S[:least_playing] = 1.0
+    probs_SG = rng.dirichlet(np.full(grades, 0.3), count)
+    return SegmentOutputs(probs_SG, rng.standard_normal((count, 4)).astype(np.float32), activity_S)
+
+
+def _picked(segments: SegmentOutputs, rows) -> SegmentOutputs:
+    return SegmentOutputs(segments.probs_SG[rows], segments.embedding_SE[rows], segments.activity_S[rows])
+
+
+every_rule = pytest.mark.parametrize("name", MERGE_RULES)
+
+
+@every_rule
+@given(outputs(least_playing=1))
+def test_a_merged_grade_is_a_distribution_with_weights_that_add_up_to_one(name, segments):
+    merged = merge_rule(name, {})(segments)
+
+    assert merged.probs_G.sum() == pytest.approx(1)
+    assert merged.weight_S.sum() == pytest.approx(1)
+    assert (merged.probs_G >= 0).all()
+    assert (merged.weight_S >= 0).all()
+    assert 0 <= merged.score <= 1
+    assert merged.confidence == merged.probs_G[merged.grade]
+
+
+@every_rule
+@given(segments=outputs(least_playing=1), seed=st.integers(0, 1000))
+def test_the_order_of_the_segments_changes_no_bit(name, segments, seed):
+    order = np.random.default_rng(seed).permutation(len(segments.activity_S))
+    merged, shuffled = merge_rule(name, {})(segments), merge_rule(name, {})(_picked(segments, order))
+
+    assert merged.probs_G.tobytes() == shuffled.probs_G.tobytes()
+    assert merged.score == shuffled.score
+    assert merged.weight_S[order].tobytes() == shuffled.weight_S.tobytes()
+
+
+@every_rule
+@given(segments=outputs(least_playing=1), padding=st.integers(1, 8))
+def test_padding_with_silent_segments_changes_no_bit(name, segments, padding):
+    count, grades = segments.probs_SG.shape
+    padded = SegmentOutputs(
+        np.concatenate([segments.probs_SG, np.full((padding, grades), 1 / grades)]),
+        np.concatenate([segments.embedding_SE, np.zeros((padding, 4), np.float32)]),
+        np.concatenate([segments.activity_S, np.zeros(padding, np.float32)]),
+    )
+
+    merged, with_padding = merge_rule(name, {})(segments), merge_rule(name, {})(padded)
+
+    assert merged.probs_G.tobytes() == with_padding.probs_G.tobytes()
+    assert not with_padding.weight_S[count:].any()
+
+
+@every_rule
+def test_segments_that_agree_are_not_contradicted(name):
+    probs_SG = np.tile([0.1, 0.2, 0.7], (5, 1))
+    merged = merge_rule(name, {})(SegmentOutputs(probs_SG, np.zeros((5, 4), np.float32), np.ones(5, np.float32)))
+
+    np.testing.assert_allclose(merged.probs_G, [0.1, 0.2, 0.7])
+    assert merged.grade == 2
+
+
+@every_rule
+def test_a_silent_recording_has_no_grade(name):
+    silent = SegmentOutputs(np.full((3, 3), 1 / 3), np.zeros((3, 4), np.float32), np.zeros(3, np.float32))
+
+    assert merge_rule(name, {})(silent) is None
+
+
+def test_the_mean_counts_each_segment_that_is_not_silent_alike():
+    probs_SG = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    activity_S = np.array([1.0, SILENT_SEGMENT_ACTIVITY, 0.19, 0.0], np.float32)
+
+    merged = Mean()(SegmentOutputs(probs_SG, np.zeros((4, 2), np.float32), activity_S))
+
+    assert merged.probs_G.tolist() == [0.5, 0.5]
+    assert merged.weight_S.tolist() == [0.5, 0.5, 0.0, 0.0]
+
+
+def test_the_threshold_of_silence_is_a_parameter():
+    segments = SegmentOutputs(np.eye(2), np.zeros((2, 2), np.float32), np.array([1.0, 0.1], np.float32))
+
+    assert merge_rule("mean", {"silent_below": 0.05})(segments).probs_G.tolist() == [0.5, 0.5]
+    assert merge_rule("mean", {})(segments).probs_G.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("probs_G", "grade"),
+    [([0.2, 0.2, 0.6], 2), ([0.3, 0.3, 0.4], 1), ([0.45, 0.1, 0.45], 1), ([1, 0, 0], 0), ([0.25, 0.0, 0.75], 2)],
+)
+def test_the_grade_is_the_median_rank(probs_G, grade):
+    probs_G = np.array(probs_G, np.float64)
+    merged = Merged(probs_G, expected_score(probs_G), np.ones(1))
+
+    assert merged.grade == grade
+    assert merged.confidence == probs_G[grade]
+
+
+@given(st.integers(2, 6), st.integers(0, 2**32))
+def test_the_score_runs_from_worst_to_best(grades, seed):
+    worst, best = np.eye(grades)[0], np.eye(grades)[-1]
+
+    assert expected_score(worst) == 0
+    assert expected_score(best) == 1
+    assert 0 <= expected_score(np.random.default_rng(seed).dirichlet(np.ones(grades))) <= 1
