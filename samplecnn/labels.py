@@ -1,0 +1,126 @@
+"""labels.csv: which grade people gave to which recording, and by whom and of what it is played.
+
+Grades are listed best first by people (`--grades A,B,C`) and turned round once, here: inside, index 0 is the worst.
+Labels are joined when a model is trained or evaluated, so that correcting one decodes nothing again.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from samplecnn.contract import GRADE, PERFORMER, PIECE, RECORDING, match_key
+from samplecnn.errors import UserError
+from samplecnn.flags import flag
+from samplecnn.tables import read_csv
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """How labels are read."""
+
+    grades: str = flag("A,B,C", "the grades, best first")
+    group: str = flag(
+        "auto",
+        "column that is never on both sides of a split; auto: performer, else piece, else each recording by itself",
+    )
+
+    def __post_init__(self) -> None:
+        parse_grades(self.grades)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The grades, worst first."""
+        return parse_grades(self.grades)
+
+    def group_column(self, columns: Iterable[str]) -> str:
+        """The column to split by, among those of the labels file."""
+        if self.group != "auto":
+            if self.group not in columns:
+                raise UserError(f"--group {self.group}: the labels have no such column, only {','.join(columns)}")
+            return self.group
+        return next((column for column in (PERFORMER, PIECE) if column in columns), RECORDING)
+
+
+@dataclass(frozen=True)
+class Label:
+    """One labelled recording: grade is an index (0 = worst); recordings of one group are never parted by a split."""
+
+    recording: str
+    grade: int
+    group: str
+
+
+@dataclass(frozen=True)
+class Join:
+    """Labels against the recordings that have segments, both ways; nothing falls through.
+
+    labels: by the recording's exact name in the segments; missing: labels without segments; unlabelled: the others.
+    """
+
+    labels: dict[str, Label]
+    missing: list[str]
+    unlabelled: list[str]
+
+
+def parse_grades(text: str) -> tuple[str, ...]:
+    """ "A,B,C" (best first) to ("C", "B", "A"). Raises UserError unless there are two or more, each once."""
+    names = [name.strip() for name in text.split(",")]
+    if len(names) < 2 or not all(names) or len(set(names)) != len(names):
+        raise UserError(f"--grades {text}: name at least two different grades, best first, for example A,B,C")
+    return tuple(reversed(names))
+
+
+def read_labels(data: bytes, place: str, settings: LabelSettings) -> list[Label]:
+    """The labels of a CSV file. Raises UserError, naming place and line, for anything that cannot be meant."""
+    rows = read_csv(data, place)
+    if not rows:
+        raise UserError(f"{place}: no labels in it: write a line recording,{GRADE} and one line a recording")
+    missing = [column for column in (RECORDING, GRADE) if column not in rows[0]]
+    if missing:
+        raise UserError(f"{place}: no column {missing[0]} in {','.join(rows[0])}: the first line must name the columns")
+    group_column = settings.group_column(rows[0])
+    labels: dict[str, Label] = {}
+    for number, row in enumerate(rows, start=1):
+        name, grade = row[RECORDING].replace("\\", "/").removeprefix("./"), row[GRADE]
+        if not name:
+            raise UserError(f"{place}, label {number}: no recording named")
+        if grade not in settings.names:
+            known = ",".join(reversed(settings.names))
+            raise UserError(
+                f"{place}: grade {grade!r} of {name!r} is none of {known}: correct it or name all with --grades"
+            )
+        key = match_key(name)
+        # An empty cell groups the recording with nothing but itself.
+        label = Label(name, settings.names.index(grade), row[group_column] or f"{RECORDING} {key}")
+        if key in labels and labels[key] != label:
+            raise UserError(f"{place}: {name!r} stands there twice and differs: keep one line of it")
+        labels[key] = label
+    if len(labels) < len(rows):
+        log.warning("%s: %d lines repeat another and count once", place, len(rows) - len(labels))
+    log.info("splits keep each %s on one side (--group)", group_column)
+    return list(labels.values())
+
+
+def join(labels: Iterable[Label], recordings: Iterable[str]) -> Join:
+    """Match labels and recordings by name, accents in either spelling (contract.match_key)."""
+    names = {match_key(name): name for name in recordings}
+    by_key = {match_key(label.recording): label for label in labels}
+    return Join(
+        labels={names[key]: label for key, label in by_key.items() if key in names},
+        missing=sorted(label.recording for key, label in by_key.items() if key not in names),
+        unlabelled=sorted(name for key, name in names.items() if key not in by_key),
+    )
+
+
+def require_gradable(labels: dict[str, Label], settings: LabelSettings, place: str) -> None:
+    """Refuse what no model can be trained on: no label with segments, or a single grade."""
+    if not labels:
+        raise UserError(
+            f"{place}: none of its recordings has segments: are the names relative to the recordings folder?"
+        )
+    present = sorted({label.grade for label in labels.values()})
+    if len(present) < 2:
+        only = settings.names[present[0]]
+        raise UserError(f"{place}: every recording with segments has grade {only}: a model needs at least two grades")

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samplecnn.errors import UserError
+from samplecnn.folds import grouped_folds, holdout
+
+
+@given(
+    groups=st.lists(st.integers(0, 11), min_size=12, max_size=60),
+    folds=st.integers(2, 4),
+    seed=st.integers(0, 100),
+)
+def test_no_group_is_ever_parted_and_no_fold_is_empty(groups, folds, seed):
+    grade_R = np.array([group % 3 for group in groups])
+    try:
+        fold_R = grouped_folds(grade_R, [str(group) for group in groups], folds, seed)
+    except UserError:
+        return
+    assert set(fold_R) == set(range(folds))
+    for group in set(groups):
+        assert len({int(fold) for fold, own in zip(fold_R, groups, strict=True) if own == group}) == 1
+
+
+def test_each_fold_of_the_demo_corpus_holds_every_grade():
+    grade_R = np.repeat([0, 1, 2], 5)
+    fold_R = grouped_folds(grade_R, [str(i) for i in range(15)], 5, seed=0)
+    assert all(set(grade_R[fold_R == fold]) == {0, 1, 2} for fold in range(5))
+
+
+def test_the_split_is_a_function_of_the_seed():
+    grade_R, groups = np.tile([0, 1, 2], 10), [str(i // 2) for i in range(30)]
+    first, again, other = (grouped_folds(grade_R, groups, 5, seed) for seed in (0, 0, 1))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_more_folds_than_groups_are_refused():
+    with pytest.raises(UserError, match="only 2 groups"):
+        grouped_folds(np.array([0, 1, 0, 1]), ["a", "a", "b", "b"], 3, seed=0)
+
+
+def test_more_folds_than_recordings_of_any_grade_are_refused():
+    with pytest.raises(UserError, match="choose 2 or fewer"):
+        grouped_folds(np.array([0, 1, 2, 0]), list("abcd"), 3, seed=0)
+
+
+def test_holdout_keeps_groups_whole_and_about_the_asked_share():
+    groups = [str(i // 2) for i in range(40)]
+    held = holdout(np.tile([0, 1], 20), groups, 0.2, seed=3)
+    assert 4 <= held.sum() <= 12
+    assert all(held[i] == held[i + 1] for i in range(0, 40, 2))
+
+
+def test_nothing_is_held_back_from_a_single_group():
+    assert not holdout(np.array([0, 1, 2]), ["ann"] * 3, 0.2, seed=0).any()

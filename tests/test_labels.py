@@ -1,0 +1,95 @@
+import logging
+
+import pytest
+
+from samplecnn.errors import UserError
+from samplecnn.labels import Label, LabelSettings, join, parse_grades, read_labels, require_gradable
+
+SETTINGS = LabelSettings()
+
+
+def read(text: str, settings: LabelSettings = SETTINGS) -> list[Label]:
+    return read_labels(text.encode(), "labels.csv", settings)
+
+
+def test_grades_are_turned_round_once():
+    assert parse_grades("A, B,C") == ("C", "B", "A")
+    assert [label.grade for label in read("recording,grade\na.wav,A\nb.wav,C\n")] == [2, 0]
+
+
+@pytest.mark.parametrize("grades", ["A", "", "A,A", "A,,B"])
+def test_fewer_than_two_different_grades_are_refused(grades):
+    with pytest.raises(UserError, match="--grades"):
+        LabelSettings(grades=grades)
+
+
+@pytest.mark.parametrize("text", ["recording;grade\r\nä b.wav;A\r\n", '\ufeffrecording,grade\n"ä b.wav",A\n'])
+def test_semicolons_quotes_and_byte_order_marks_are_read(text):
+    assert [label.recording for label in read(text)] == ["ä b.wav"]
+
+
+def test_groups_are_performers_where_given_else_pieces_else_recordings():
+    assert read("recording,grade,piece,performer\na,A,minuet,ann\n")[0].group == "ann"
+    assert read("recording,grade,piece\na,A,minuet\n")[0].group == "minuet"
+    assert read("recording,grade\na,A\n")[0].group == "a"
+    assert read("recording,grade,piece,performer\na,A,minuet,ann\n", LabelSettings(group="piece"))[0].group == "minuet"
+
+
+def test_recordings_without_a_performer_are_groups_of_their_own():
+    groups = [label.group for label in read("recording,grade,performer\na,A,\nb,B,\nc,C,ann\n")]
+    assert len(set(groups)) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no labels"),
+        ("recording,grade\n", "no labels"),
+        ("name,grade\na,A\n", "no column recording"),
+        ("recording,grade\na,D\n", "grade 'D' of 'a'"),
+        ("recording,grade\n,A\n", "no recording named"),
+        ("recording,grade\na,A\na,B\n", "'a' stands there twice"),
+        ("recording,grade\na,b,A\n", "line 2: 3 cells under 2 columns"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(text, words):
+    with pytest.raises(UserError, match=words) as refused:
+        read(text)
+    assert "\n" not in str(refused.value)
+
+
+def test_bytes_that_are_no_text_are_refused():
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_labels(b"recording,grade\n\xff\xfe,A\n", "labels.csv", SETTINGS)
+
+
+def test_an_unknown_group_column_is_refused():
+    with pytest.raises(UserError, match="--group teacher"):
+        read("recording,grade\na,A\n", LabelSettings(group="teacher"))
+
+
+def test_a_line_that_repeats_another_counts_once(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert len(read("recording,grade\na,A\na,A\n")) == 1
+    assert "1 lines repeat another" in caplog.text
+
+
+def test_join_names_what_falls_through_on_both_sides():
+    labels = read("recording,grade\nin.wav,A\ngone.wav,B\n")
+    joined = join(labels, ["in.wav", "new.wav"])
+    assert (list(joined.labels), joined.missing, joined.unlabelled) == (["in.wav"], ["gone.wav"], ["new.wav"])
+
+
+def test_join_takes_accents_in_either_spelling():
+    assert list(join(read("recording,grade\nF\u00fcr.wav,A\n"), ["Fu\u0308r.wav"]).labels) == ["Fu\u0308r.wav"]
+
+
+def test_a_single_grade_is_refused():
+    joined = join(read("recording,grade\na,A\nb,A\n"), ["a", "b"])
+    with pytest.raises(UserError, match="every recording with segments has grade A"):
+        require_gradable(joined.labels, SETTINGS, "labels.csv")
+
+
+def test_labels_that_match_no_recording_are_refused():
+    with pytest.raises(UserError, match="none of its recordings has segments"):
+        require_gradable({}, SETTINGS, "labels.csv")

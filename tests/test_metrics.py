@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score
+
+from samplecnn.metrics import conclusion, evaluate, kappa
+
+grades = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=40)
+
+
+@given(pairs=grades)
+def test_kappa_is_scikit_learns_quadratic_kappa(pairs):
+    given_R, predicted_R = np.array(pairs).T
+    assume(np.ptp(given_R) and np.ptp(predicted_R))
+    assert kappa(given_R, predicted_R) == pytest.approx(
+        cohen_kappa_score(given_R, predicted_R, weights="quadratic", labels=range(4))
+    )
+
+
+def test_a_constant_grader_has_no_kappa():
+    assert kappa(np.array([0, 1, 2]), np.array([1, 1, 1])) == 0.0
+
+
+def test_a_perfect_grader_is_told_from_chance():
+    given_R = np.tile([0, 1, 2], 10)
+    metrics = evaluate(given_R, given_R, 3, [str(i) for i in range(30)], seed=0)
+    assert (metrics.accuracy.value, metrics.kappa.value, metrics.mae.value) == (1.0, 1.0, 0.0)
+    assert metrics.p_value < 0.01
+    assert metrics.confusion == [[10, 0, 0], [0, 10, 0], [0, 0, 10]]
+    assert "better than chance" in conclusion(metrics, 1 / 3)
+
+
+def test_shuffled_grades_are_chance():
+    rng = np.random.default_rng(0)
+    given_R = np.tile([0, 1, 2], 50)
+    metrics = evaluate(given_R, rng.permutation(given_R), 3, [str(i) for i in range(150)], seed=0)
+    assert metrics.kappa.low < 0 < metrics.kappa.high
+    assert metrics.p_value > 0.05
+    assert "cannot be told from chance" in conclusion(metrics, 1 / 3)
+
+
+def test_p_values_of_chance_are_uniform_even_where_performers_hold_all_their_grades():
+    rng = np.random.default_rng(1)
+    groups = [str(i // 5) for i in range(30)]  # 6 performers, all recordings of one graded alike
+    p_values = []
+    for seed in range(60):
+        given_R, predicted_R = (np.repeat(rng.permutation([0, 0, 1, 1, 2, 2]), 5) for _ in range(2))
+        p_values.append(evaluate(given_R, predicted_R, 3, groups, seed).p_value)
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.15  # 0.05 expected; shuffling recordings one by one gives 0.4
+
+
+def test_intervals_are_wider_over_few_performers():
+    rng = np.random.default_rng(0)
+    given_R = np.repeat([0, 1, 2], 20)
+    predicted_R = np.repeat(np.clip(np.repeat([0, 1, 2], 2) + rng.integers(-1, 2, 6), 0, 2), 10)
+    alone, grouped = (
+        evaluate(given_R, predicted_R, 3, [str(i // size) for i in range(60)], seed=0).kappa for size in (1, 10)
+    )
+    assert grouped.high - grouped.low > alone.high - alone.low
