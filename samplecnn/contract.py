@@ -58,7 +58,7 @@ WARNING = "warning"
 
 GRADE = "grade"
 SCORE = "score"  # 0 = worst .. 1 = best: the expected rank
-CONFIDENCE = "confidence"  # calibrated probability of the stated grade
+CONFIDENCE = "confidence"  # probability of the stated grade
 GRADABLE = "gradable"
 REASON = "reason"
 MODEL_ID = "model_id"
@@ -86,6 +86,7 @@ LATEST_PARQUET = "latest.parquet"
 LATEST_CSV = "latest.csv"
 WEIGHTS_FILE = "model.safetensors"
 MODEL_FILE = "model.json"
+CURRENT = "current"  # model/current: the id of the model to use, which lies in the folder of that name
 METRICS_JSON = "metrics.json"
 METRICS_CSV = "metrics.csv"
 PREDICTIONS_CSV = "predictions.csv"

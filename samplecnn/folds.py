@@ -47,8 +47,15 @@ def holdout(grade_R: npt.NDArray[np.int64], group_R: list[str], share: float, se
 
     Early stopping looks at these; without any, training runs its full number of epochs.
     """
-    folds = min(round(1 / share), len(set(group_R)), int(np.bincount(grade_R).max()))
-    if folds < 2:
-        log.warning("too few recordings or groups to hold any back: training runs its full number of epochs")
-        return np.zeros(len(group_R), dtype=np.bool_)
-    return np.asarray(grouped_folds(grade_R, group_R, folds, seed) == 0, dtype=np.bool_)
+    most = min(round(1 / share), len(set(group_R)), int(np.bincount(grade_R).max()))
+    for folds in range(most, 1, -1):
+        try:
+            fold_R = grouped_folds(grade_R, group_R, folds, seed)
+        except UserError:  # too uneven for so many folds
+            continue
+        for fold in range(folds):
+            held = np.asarray(fold_R == fold, dtype=np.bool_)
+            if len(set(grade_R[~held].tolist())) == len(set(grade_R.tolist())):  # every grade is left to learn from
+                return held
+    log.warning("too few recordings or groups to hold any back: training runs its full number of epochs")
+    return np.zeros(len(group_R), dtype=np.bool_)

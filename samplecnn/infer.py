@@ -18,7 +18,7 @@ from samplecnn.merge import Merged, SegmentOutputs
 from samplecnn.model_folder import ModelCard
 from samplecnn.network import SampleCNN
 from samplecnn.ordinal import HEADS
-from samplecnn.segments import Windows, grading_windows, normalising_gain, take
+from samplecnn.segments import Windows, audible_windows, take
 
 # S windows of one recording, b of them in a batch of BATCH, T samples, O outputs, E embedding, G grades (0 = worst).
 Float32 = npt.NDArray[np.float32]
@@ -108,13 +108,10 @@ class Grader:
 
         Raises RecordingError where the model gives no numbers.
         """
-        settings = self.card.settings
-        windows = grading_windows(active_F, len(waveform_T), settings)
-        gain = normalising_gain(waveform_T, active_F, settings.sample_rate)
+        windows, gain = audible_windows(waveform_T, active_F, self.card.settings)
         outputs_SO, embedding_SE = hear(self._network, waveform_T, gain, windows, self.device)
-        # No gain: what was played at the full rate has nothing left at this one.
-        activity_S = windows.activity_S if gain else np.zeros_like(windows.activity_S)
-        return merge_windows(self.card, SegmentOutputs(self._probs(outputs_SO), embedding_SE.numpy(), activity_S))
+        outputs = SegmentOutputs(self._probs(outputs_SO), embedding_SE.numpy(), windows.activity_S)
+        return merge_windows(self.card, outputs)
 
     def _probs(self, outputs_SO: Tensor) -> Float64:
         probs_SG: Float64 = HEADS[self.card.head].probs(outputs_SO / self.card.temperature).numpy()

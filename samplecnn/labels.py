@@ -104,14 +104,21 @@ def read_labels(data: bytes, place: str, settings: LabelSettings) -> list[Label]
 
 
 def join(labels: Iterable[Label], recordings: Iterable[str]) -> Join:
-    """Match labels and recordings by name, accents in either spelling (contract.match_key)."""
-    names = {match_key(name): name for name in recordings}
-    by_key = {match_key(label.recording): label for label in labels}
-    return Join(
-        labels={names[key]: label for key, label in by_key.items() if key in names},
-        missing=sorted(label.recording for key, label in by_key.items() if key not in names),
-        unlabelled=sorted(name for key, name in names.items() if key not in by_key),
-    )
+    """Match labels and recordings by name, accents in either spelling (contract.match_key).
+
+    Of two recordings whose names differ only in that, a label takes the one that is spelled like it.
+    """
+    names = set(recordings)
+    by_key = {match_key(name): name for name in sorted(names)}
+    labelled: dict[str, Label] = {}
+    missing = []
+    for label in labels:
+        name = label.recording if label.recording in names else by_key.get(match_key(label.recording))
+        if name is None:
+            missing.append(label.recording)
+        else:
+            labelled[name] = label
+    return Join(labelled, sorted(missing), sorted(names - labelled.keys()))
 
 
 def require_gradable(labels: dict[str, Label], settings: LabelSettings, place: str) -> None:

@@ -61,8 +61,8 @@ def kappa(given_R: Grades, predicted_R: Grades) -> float:
 def evaluate(given_R: Grades, predicted_R: Grades, grades: int, group_R: list[str], seed: int) -> Metrics:
     """All figures of one grader.
 
-    Accuracy's interval is exact (Clopper-Pearson); those of kappa and MAE are bootstrapped over groups, since two
-    recordings of one performer are not two independent trials.
+    Intervals are bootstrapped over groups, since two recordings of one performer are not two independent trials.
+    Accuracy's is widened to the exact one (Clopper-Pearson), which a bootstrap of few recordings falls short of.
     """
     right = int((given_R == predicted_R).sum())
     exact = binomtest(right, len(given_R)).proportion_ci(method="exact")
@@ -73,9 +73,10 @@ def evaluate(given_R: Grades, predicted_R: Grades, grades: int, group_R: list[st
         low, high = np.percentile(draws, [2.5, 97.5])
         return Figure(measure(given_R, predicted_R), float(low), float(high))
 
+    accuracy = figure(lambda given, predicted: float((given == predicted).mean()))
     return Metrics(
         recordings=len(given_R),
-        accuracy=Figure(right / len(given_R), float(exact.low), float(exact.high)),
+        accuracy=Figure(accuracy.value, min(accuracy.low, float(exact.low)), max(accuracy.high, float(exact.high))),
         kappa=figure(kappa),
         mae=figure(lambda given, predicted: float(np.abs(given - predicted).mean())),
         p_value=permutation_p(given_R, predicted_R, group_R, rng),
@@ -93,16 +94,22 @@ def group_bootstrap(group_R: list[str], rng: np.random.Generator) -> list[npt.ND
 def permutation_p(given_R: Grades, predicted_R: Grades, group_R: list[str], rng: np.random.Generator) -> float:
     """One-sided p-value of kappa: how often do shuffled labels agree as well? Never below 1/(draws + 1).
 
-    Whole groups are shuffled, their labels staying together: a performer's recordings are mostly graded alike, and
-    shuffling them one by one would make chance look weaker than it is.
+    Each group gets the labels of a group drawn for it, in any order, repeated or cut to its own size: a performer's
+    recordings are mostly graded alike, and shuffling labels one by one would make chance look weaker than it is.
     """
     _, group = np.unique(np.array(group_R), return_inverse=True)
     by_group = np.argsort(group, kind="stable")
     given_N = np.split(given_R[by_group], np.flatnonzero(np.diff(group[by_group])) + 1)
     predicted = predicted_R[by_group]
     observed = kappa(given_R, predicted_R)
-    shuffled = (np.concatenate([given_N[n] for n in rng.permutation(len(given_N))]) for _ in range(PERMUTATIONS))
-    return (sum(kappa(given, predicted) >= observed for given in shuffled) + 1) / (PERMUTATIONS + 1)
+
+    def shuffled() -> Grades:
+        donors = rng.permutation(len(given_N))
+        drawn = [np.resize(rng.permutation(given_N[n]), len(own)) for n, own in zip(donors, given_N, strict=True)]
+        return np.concatenate(drawn)
+
+    as_good = sum(kappa(shuffled(), predicted) >= observed for _ in range(PERMUTATIONS))
+    return (as_good + 1) / (PERMUTATIONS + 1)
 
 
 def conclusion(metrics: Metrics, majority_accuracy: float) -> str:

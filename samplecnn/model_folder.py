@@ -1,9 +1,9 @@
-"""The model folder: model.safetensors and model.json, all that grading needs and nothing that runs.
+"""The model folder: <id>/model.safetensors and <id>/model.json, all that grading needs and nothing that runs.
 
-It is read whole or not at all: the weights are written first and model.json, which holds their hash, last, each in one
-step; a reader that comes between finds a hash that does not fit and reads again. The same on a disk and in a bucket:
-swapping whole folders by rename would narrow that moment on a disk, not close it, and could carry off what else a user
-keeps there. Loading is safetensors, never pickle.
+It is published whole or not at all: both files lie in a folder of their own, named by what they hold, and are complete
+before the small file `current` is replaced, in one step, to point at them. So a reader sees the old model or the new
+one, an earlier model is one pointer away, and a folder with a model's two files is a model too, wherever it was copied.
+Loading is safetensors, never pickle.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import platform
-import time
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -25,19 +25,19 @@ from torch import Tensor
 
 import samplecnn
 from samplecnn import contract
-from samplecnn.contract import MODEL_FILE, WEIGHTS_FILE
-from samplecnn.errors import UserError
+from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
+from samplecnn.errors import LostRace, UserError
 from samplecnn.merge import DEFAULT_MERGE, MERGE_RULES, MergeRule, merge_rule
 from samplecnn.network import BLOCKS, Plan, SampleCNN
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.segments import SegmentSettings
-from samplecnn.store import open_store
+from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # of model.json; a reader refuses what it does not know
 NORMALISATION = "unit RMS over the active frames, once per recording"
-READS, READ_AGAIN_S = 5, 0.2  # for a reader that came while the model was being replaced
+_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def activity_rule() -> dict[str, float]:
@@ -184,24 +184,84 @@ def _card(told: Mapping[str, Any]) -> ModelCard:
 
 
 def publish(place: str, card: ModelCard, weights: Mapping[str, Tensor]) -> ModelCard:
-    """Write the model, replacing one that is there; returns the card with the weights' hash.
+    """Write the model and make it the current one; returns the card with the weights' hash.
 
-    weights: the network's state dict. A crash between the two files leaves a model that load refuses; publishing again
-    mends that.
+    weights: the network's state dict. Wherever this is killed, the model that was current still is. Of two that publish
+    at once the last one wins.
     """
     data = safetensors.torch.save({name: w.detach().cpu().contiguous() for name, w in weights.items()})
     card = dataclasses.replace(card, weights_sha256=hashlib.sha256(data).hexdigest())
     told = card.to_json()  # before anything is written: metrics may hold what JSON cannot
     store = open_store(place)
-    store.put(WEIGHTS_FILE, data)
-    store.put(MODEL_FILE, told)
+    _settle(store, f"{card.model_id}/{WEIGHTS_FILE}", data)
+    _settle(store, f"{card.model_id}/{MODEL_FILE}", told)
+    _point(store, card.model_id)
     log.info("model %s is in %s", card.model_id, place)
     return card
 
 
+def use(place: str, model_id: str) -> None:
+    """Make a model that was published here the current one again. Raises UserError if there is none of that id."""
+    if not _ID.fullmatch(model_id):
+        _refuse(place, f"{model_id!r} is no model id: 16 digits from 0 to f")
+    load(open_store(place).url(model_id))
+    _point(open_store(place), model_id)
+
+
+def _settle(store: Store, name: str, data: bytes) -> None:
+    """Have a file of a model as it should be; writes nothing if it is.
+
+    The same grades may be learnt twice, under other settings: then the last card stands. And a damaged file is mended.
+    """
+    while True:
+        try:
+            store.create(name, data)
+            return
+        except LostRace:
+            found = store.read(name)
+        if found.data == data:
+            return
+        try:
+            store.replace(name, data, found.version)
+            return
+        except LostRace:
+            continue
+
+
+def _point(store: Store, model_id: str) -> None:
+    data = f"{model_id}\n".encode()
+    while True:
+        try:
+            found = store.read(CURRENT)
+            if found.data == data:
+                return
+            store.replace(CURRENT, data, found.version)
+            log.info("%s: model %s follows %s", store.url(), model_id, found.data.decode("utf-8", "replace").strip())
+            return
+        except FileNotFoundError:
+            try:
+                store.create(CURRENT, data)
+                return
+            except LostRace:
+                pass
+        except LostRace:
+            pass
+        log.warning("%s: another model was published at this moment; this one comes after it", store.url())
+
+
 def load(place: str) -> tuple[ModelCard, SampleCNN]:
-    """Card and network, on the CPU in evaluation mode. Raises UserError in one line for whatever is not a model."""
-    card, data = _read_consistent(place)
+    """Card and network, on the CPU in evaluation mode: the current model of a place, or the one whose files lie in it.
+
+    Raises UserError in one line for whatever is not a model.
+    """
+    model_id = _current(place)
+    place = open_store(place).url(model_id) if model_id else place
+    card = card_from_json(_read(place, MODEL_FILE), place)
+    if card.model_id != (model_id or card.model_id):
+        _refuse(place, f"holds model {card.model_id}: copy the folder again or train again")
+    data = _read(place, WEIGHTS_FILE)
+    if hashlib.sha256(data).hexdigest() != card.weights_sha256:
+        _refuse(place, f"{WEIGHTS_FILE} does not belong to {MODEL_FILE}: copy both again or train again")
     try:
         weights = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
@@ -219,17 +279,15 @@ def load(place: str) -> tuple[ModelCard, SampleCNN]:
     return card, network.eval()
 
 
-def _read_consistent(place: str) -> tuple[ModelCard, bytes]:
-    """Card and weights that belong together; read again while somebody replaces them."""
-    tries = 0
-    while True:
-        card = card_from_json(_read(place, MODEL_FILE), place)
-        data = _read(place, WEIGHTS_FILE)
-        if hashlib.sha256(data).hexdigest() == card.weights_sha256:
-            return card, data
-        if (tries := tries + 1) == READS:
-            _refuse(place, f"{WEIGHTS_FILE} does not belong to {MODEL_FILE}: copy both again or train again")
-        time.sleep(READ_AGAIN_S)
+def _current(place: str) -> str | None:
+    """The id of the current model; None where the two files lie in the place itself."""
+    try:
+        model_id = open_store(place).read(CURRENT).data.decode("utf-8", "replace").strip()
+    except FileNotFoundError:
+        return None
+    if not _ID.fullmatch(model_id):
+        _refuse(place, f"{CURRENT} is damaged (it names {model_id[:40]!r}): write a model id into it or train again")
+    return model_id
 
 
 def _read(place: str, name: str) -> bytes:

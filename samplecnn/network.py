@@ -3,8 +3,8 @@
 One module builds every member: the papers' m^n networks where the segment's length is a power of m, the same shape with
 mixed pools where the length splits into small factors (5000 samples = 10 s at 500 Hz), and global pooling at the end
 for any other length. Losses and grades live in ordinal.py, training in fit.py.
-conv1d throughout: conv2d over channels-last memory was at most 10 % faster on two cores (16 segments of 5000 samples,
-float32), which does not pay for the reshaping.
+conv1d throughout: conv2d over channels-last memory trains 1.2 to 1.3 times as fast on one core, at most 1.1 times on
+two busy ones (docs/tried-and-dropped.md), and waits for the work on speed.
 """
 
 import math

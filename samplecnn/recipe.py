@@ -9,14 +9,14 @@ from samplecnn.flags import flag, flag_name
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """How a network is trained."""
+    """How a network is trained. The defaults were measured: docs/model.md."""
 
-    epochs: int = flag(30, "most passes over the recordings")
+    epochs: int = flag(15, "most passes over the recordings")
     crops: int = flag(8, "segments drawn from each recording in an epoch")
-    batch_size: int = flag(32, "segments a training step, over all workers together")
-    learning_rate: float = flag(1e-3, "highest learning rate")
+    batch_size: int = flag(16, "segments a training step, over all workers together")
+    learning_rate: float = flag(3e-4, "highest learning rate")
     weight_decay: float = flag(0.05, "pull of the weights towards 0")
-    patience: int = flag(10, "epochs without improvement after which training stops")
+    patience: int = flag(5, "epochs without improvement after which training stops")
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("crops", 1), ("batch_size", 2), ("patience", 1)):

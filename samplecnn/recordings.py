@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -56,6 +56,8 @@ class Plan:
     todo: new and changed recordings, and those whose failure was not for good. failed: log items, to be committed, of
     recordings that cannot even be planned. kept: number of recordings whose version the log has as done; given_up:
     those that it has as failed for good. deleted: recordings of the log that are gone. ignored: number of other files.
+    touched: stamps, by (recording, version), that the log does not have of versions that it knows; with them committed
+    (commits.restamped) the next run need not hash those files again.
     """
 
     todo: list[Item]
@@ -64,6 +66,7 @@ class Plan:
     given_up: int
     deleted: list[str]
     ignored: int
+    touched: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def plan(store: Store, known: pa.Table, leave_out: Sequence[str] = ()) -> Plan:
@@ -98,7 +101,16 @@ def plan(store: Store, known: pa.Table, leave_out: Sequence[str] = ()) -> Plan:
         given_up=pc.sum(given_up).as_py() or 0,
         deleted=sorted(pc.unique(gone).to_pylist()),
         ignored=pages.ignored,
+        touched=_touched(listed, standing, read),
     )
+
+
+def _touched(listed: pa.Table, standing: pa.Table, read: pa.Table) -> dict[tuple[str, str], str]:
+    old = pc.is_in(joined(listed, RECORDING, VERSION), joined(standing, RECORDING, VERSION))
+    stamped = pc.is_in(joined(listed, RECORDING, STAMP), joined(read, RECORDING, STAMP))
+    found = listed.filter(pc.and_not(old, stamped))
+    columns = (found[name].to_pylist() for name in (RECORDING, VERSION, STAMP))
+    return {(recording, version): stamp for recording, version, stamp in zip(*columns, strict=True)}
 
 
 class _Pages:

@@ -7,7 +7,7 @@ playing moves nothing. Activity is judged on frames measured at the full rate, b
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -239,6 +239,19 @@ def grading_windows(active_F: npt.NDArray[np.bool_], total_samples: int, setting
         frames = frames_of(int(valid), rate)
         share_S[index] = active_F[frame_at(int(start), rate) :][:frames].sum() / frames
     return Windows(start_S, valid_S, share_S, rate)
+
+
+def audible_windows(
+    waveform_T: npt.NDArray[np.float32], active_F: npt.NDArray[np.bool_], settings: SegmentSettings
+) -> tuple[Windows, float]:
+    """(grading_windows, normalising_gain) of a recording.
+
+    Where nothing of the playing is left at this rate, the gain is 0 and no window is active: what is silent to the
+    network must not count in a grade.
+    """
+    windows = grading_windows(active_F, len(waveform_T), settings)
+    gain = normalising_gain(waveform_T, active_F, settings.sample_rate)
+    return (windows if gain else replace(windows, activity_S=np.zeros_like(windows.activity_S))), gain
 
 
 def take(

@@ -15,9 +15,9 @@ from samplecnn.errors import UserError
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """The table as one Parquet file, readable by pandas, DuckDB and Polars."""
+    """The table as one Parquet file, readable by pandas, DuckDB and Polars; pages carry a checksum."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
 
 
@@ -72,6 +72,8 @@ def read_csv(data: bytes, place: str) -> list[dict[str, str]]:
                 continue
             if not columns:
                 columns = cells
+                if len(set(columns)) < len(columns):
+                    raise UserError(f"{place}, line {reader.line_num}: a column is named twice: keep one of them")
             elif len(cells) > len(columns):
                 raise UserError(
                     f"{place}, line {reader.line_num}: {len(cells)} cells under {len(columns)} columns: "

@@ -3,8 +3,9 @@
 import itertools
 import json
 import random
+import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samplecnn.commits import (
+    COMPACT_EVERY,
     DELETED,
     DONE,
     FAILED,
@@ -23,13 +25,13 @@ from samplecnn.commits import (
     failed_item,
     manifest_name,
     require_same_settings,
+    snapshot,
 )
+from samplecnn.commits import log as commit_log
 from samplecnn.errors import JobError, LostRace, RecordingError, UserError
 from samplecnn.store import LocalStore, Store, open_store
 from tests.fixtures.gate import Fault
-from tests.fixtures.gcs import Gate, bucket, gate, gcs_gate, gcs_store
-
-__all__ = ["bucket", "gate", "gcs_gate"]  # fixtures
+from tests.fixtures.gcs import Gate, gcs_store
 
 SETTINGS = {"sample_rate": 500, "segment_s": 10.0, "hop_s": 10.0}
 
@@ -295,3 +297,162 @@ def test_a_commit_on_gcs_costs_one_request(gate: Gate, bucket: str) -> None:
     log.commit("r", SETTINGS, [done("a")])
     log.commit("r", SETTINGS, [done("b")])
     assert [request.split()[0] for request in gate.requests()] == ["GET", "POST", "POST"]
+
+
+# --- snapshots -------------------------------------------------------------------------------------------------------
+
+
+def long_log(store: Store, commits: int, kind: str = "grades") -> CommitLog:
+    """A log in which items are new, changed and deleted, and parts come and go."""
+    log = CommitLog(store, kind)
+    for number in range(commits):
+        name, version = f"take {number % 7}.wav", f"v{number // 7}"
+        gone = [{**done(name, f"v{number // 7 - 1}"), "outcome": DELETED}] if number >= 7 else []
+        removed = [f"parts/{number - 9}"] if number >= 9 else []
+        log.state()
+        log.commit(
+            f"r{number}", SETTINGS, [done(name, version), *gone], [{"path": f"parts/{number}", "rows": 3}], removed
+        )
+    return log
+
+
+def snapshots(store: Store) -> list[str]:
+    return [entry.name for entry in store.list("manifests/") if entry.name.endswith(".snapshot.parquet")]
+
+
+def assert_same(one: LogState, other: LogState) -> None:
+    assert (one.last, one.settings, list(one.parts.items())) == (other.last, other.settings, list(other.parts.items()))
+    assert one.items.equals(other.items)
+    assert one.items.schema.equals(other.items.schema, check_metadata=True)
+
+
+@pytest.mark.parametrize("every", [1, 4, 30])
+@pytest.mark.parametrize("commits", [1, 30, 47])
+def test_the_log_is_the_same_with_and_without_snapshots(
+    store: Store, every: int, commits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_log, "COMPACT_EVERY", every)
+    mine = long_log(store, commits).state()
+    assert len(snapshots(store)) == commits // every
+    with_snapshots = CommitLog(store, "grades").state()
+    for name in snapshots(store):
+        store.delete(name)
+    without = CommitLog(store, "grades").state()
+    assert_same(mine, without)
+    assert_same(with_snapshots, without)
+    assert_same(CommitLog(store, "grades", known=with_snapshots).state(), without)
+
+
+def test_one_manifest_of_many_items_is_followed_by_a_snapshot(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_log, "COMPACT_ITEMS", 3)
+    CommitLog(store, "grades").commit("r", SETTINGS, [done(name) for name in "abc"])
+    assert len(snapshots(store)) == 1
+    assert len(CommitLog(store, "grades").state().items) == 3
+
+
+def _cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def _flip(data: bytes) -> bytes:
+    return data[:100] + bytes([data[100] ^ 1]) + data[101:]
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip, lambda data: b"", lambda data: b"PAR1 no Parquet PAR1"])
+def test_a_broken_snapshot_changes_nothing_and_is_made_up_for(
+    store: Store, damage: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(commit_log, "COMPACT_EVERY", 4)
+    whole = long_log(store, 9).state()
+    assert len(snapshots(store)) == 2
+    for broken in (1, 2):  # the newest, then both
+        name = snapshots(store)[-broken]
+        store.put(name, damage(store.read(name).data))
+        assert_same(CommitLog(store, "grades").state(), whole)
+    assert "reading manifests instead" in caplog.text
+    log = CommitLog(store, "grades")
+    log.state()
+    log.commit("r", SETTINGS, [done("new.wav")])
+    assert len(snapshots(store)) == 3
+
+
+def test_a_snapshot_of_another_log_is_not_believed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_log, "COMPACT_EVERY", 4)
+    long_log(store, 4)
+    for number in range(1, 5):
+        store.delete(manifest_name(number))
+    assert CommitLog(store, "grades").state().last == 0
+    log = CommitLog(store, "grades")
+    for name in "abcd":
+        log.commit("r", SETTINGS, [done(name)])
+    for begun_anew in (log.state(), CommitLog(store, "grades").state()):
+        assert set(outcomes(begun_anew)) == {(name, "v1", "m") for name in "abcd"}
+
+
+def test_a_snapshot_whose_format_is_not_ours_is_passed_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_log, "COMPACT_EVERY", 4)
+    monkeypatch.setattr(snapshot, "FORMAT", 2)
+    mine = long_log(store, 5).state()
+    monkeypatch.undo()
+    assert_same(CommitLog(store, "grades").state(), mine)
+
+
+def test_a_manifest_that_is_gone_is_missed_although_a_snapshot_covers_it(store: Store) -> None:
+    long_log(store, COMPACT_EVERY)
+    store.delete(manifest_name(2))
+    with pytest.raises(JobError, match=r"000000002\.json: missing"):
+        CommitLog(store, "grades").state()
+
+
+def test_a_commit_stands_though_its_snapshot_cannot_be_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: LocalStore, name: str, data: bytes, token: str = "") -> str:
+        if name.endswith(".parquet"):
+            raise OSError(28, "No space left on device")
+        return real(self, name, data, token)
+
+    real = LocalStore.create
+    monkeypatch.setattr(commit_log, "COMPACT_EVERY", 2)
+    monkeypatch.setattr(LocalStore, "create", full)
+    assert long_log(store, 3).state().last == 3
+    assert "No space left" in caplog.text
+    assert CommitLog(store, "grades").state().last == 3
+
+
+def test_writers_that_race_while_snapshots_are_made_keep_each_item_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_log, "COMPACT_EVERY", 3)
+    runs = [Writer(store, f"r{number}", "") for number in range(4)]
+
+    def work(run: Writer, number: int) -> None:
+        names = random.Random(number).sample("abcdefghijklmnopqrst", 20)  # each run all of them, in an order of its own
+        for start in range(0, len(names), 3):
+            run.names = names[start : start + 3]
+            run.commit()
+
+    threads = [threading.Thread(target=work, args=(run, number)) for number, run in enumerate(runs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with_snapshots = CommitLog(store, "grades").state()
+    assert snapshots(store)
+    assert rows_of(store, with_snapshots) == Counter("abcdefghijklmnopqrst")
+    for name in snapshots(store):
+        store.delete(name)
+    assert_same(CommitLog(store, "grades").state(), with_snapshots)
+
+
+def test_on_gcs_a_long_log_is_read_from_its_newest_snapshot(
+    gate: Gate, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_log, "COMPACT_EVERY", 8)
+    long_log(gcs_store(gate, bucket), 21)
+    gate.clear()
+    assert CommitLog(gcs_store(gate, bucket), "grades").state().last == 21
+    asked = gate.requests()
+    assert sum("prefix=" in request for request in asked) == 1
+    assert sum("snapshot.parquet" in request for request in asked) == 1
+    assert len(asked) == 1 + 1 + 6  # listing, snapshot, the manifest that vouches for it, and the five after it

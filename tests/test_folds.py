@@ -53,5 +53,12 @@ def test_holdout_keeps_groups_whole_and_about_the_asked_share():
     assert all(held[i] == held[i + 1] for i in range(0, 40, 2))
 
 
+@given(groups=st.lists(st.integers(0, 7), min_size=6, max_size=30), seed=st.integers(0, 50))
+def test_holdout_leaves_every_grade_to_learn_from(groups, seed):
+    grade_R = np.array([group % 3 for group in groups])
+    held = holdout(grade_R, [str(group) for group in groups], 0.2, seed)
+    assert set(grade_R[~held]) == set(grade_R)
+
+
 def test_nothing_is_held_back_from_a_single_group():
     assert not holdout(np.array([0, 1, 2]), ["ann"] * 3, 0.2, seed=0).any()

@@ -47,6 +47,7 @@ def test_recordings_without_a_performer_are_groups_of_their_own():
         ("recording,grade\n", "no labels"),
         ("name,grade\na,A\n", "no column recording"),
         ("recording,grade\na,D\n", "grade 'D' of 'a'"),
+        ("recording,grade,grade\na,A,B\n", "a column is named twice"),
         ("recording,grade\n,A\n", "no recording named"),
         ("recording,grade\na,A\na,B\n", "'a' stands there twice"),
         ("recording,grade\na,b,A\n", "line 2: 3 cells under 2 columns"),
@@ -82,6 +83,11 @@ def test_join_names_what_falls_through_on_both_sides():
 
 def test_join_takes_accents_in_either_spelling():
     assert list(join(read("recording,grade\nF\u00fcr.wav,A\n"), ["Fu\u0308r.wav"]).labels) == ["Fu\u0308r.wav"]
+
+
+def test_of_two_spellings_a_label_takes_its_own():
+    joined = join(read("recording,grade\nF\u00fcr.wav,A\n"), ["Fu\u0308r.wav", "F\u00fcr.wav"])
+    assert (list(joined.labels), joined.unlabelled) == (["F\u00fcr.wav"], ["Fu\u0308r.wav"])
 
 
 def test_a_single_grade_is_refused():

@@ -20,9 +20,7 @@ from samplecnn.errors import JobError, UserError
 from samplecnn.leases import Holder, hold
 from samplecnn.store import Store, open_store
 from tests.fixtures.gate import Fault
-from tests.fixtures.gcs import Gate, bucket, gate, gcs_gate, gcs_store
-
-__all__ = ["bucket", "gate", "gcs_gate"]  # fixtures
+from tests.fixtures.gcs import Gate, gcs_store
 
 ELSEWHERE = Holder(token="t", job="prepare", pid=4711, host="studio", machine="another boot", started="1")
 QUICK = {"beat_s": 0.05, "lapse_s": 0.5}

@@ -44,10 +44,29 @@ def test_p_values_of_chance_are_uniform_even_where_performers_hold_all_their_gra
     rng = np.random.default_rng(1)
     groups = [str(i // 5) for i in range(30)]  # 6 performers, all recordings of one graded alike
     p_values = []
-    for seed in range(60):
+    for seed in range(30):
         given_R, predicted_R = (np.repeat(rng.permutation([0, 0, 1, 1, 2, 2]), 5) for _ in range(2))
         p_values.append(evaluate(given_R, predicted_R, 3, groups, seed).p_value)
     assert np.mean(np.array(p_values) <= 0.05) <= 0.15  # 0.05 expected; shuffling recordings one by one gives 0.4
+
+
+@pytest.mark.parametrize("sizes", [(7,) * 9, (20, 20, 4, 4, 4, 4, 2, 2)])
+def test_graders_that_know_only_the_performer_are_seldom_called_better_than_chance(sizes):
+    rng = np.random.default_rng(2)
+    groups = [str(i) for i, size in enumerate(sizes) for _ in range(size)]
+    p_values, above_chance = [], 0
+    for seed in range(30):
+        given_R, predicted_R = (np.repeat(rng.integers(0, 3, len(sizes)), sizes) for _ in range(2))
+        metrics = evaluate(given_R, predicted_R, 3, groups, seed)
+        p_values.append(metrics.p_value)
+        above_chance += metrics.accuracy.low > 1 / 3
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.14
+    assert above_chance / 30 <= 0.2  # an interval that takes recordings for independent trials: 0.3
+
+
+def test_a_perfect_grader_is_told_from_chance_where_every_piece_was_played_in_every_grade():
+    given_R = np.tile([0, 1, 2], 10)
+    assert evaluate(given_R, given_R, 3, [str(i // 3) for i in range(30)], seed=0).p_value < 0.01
 
 
 def test_intervals_are_wider_over_few_performers():

@@ -1,17 +1,19 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 import threading
 
 import pytest
 import torch
 
-from samplecnn import model_folder
-from samplecnn.contract import MODEL_FILE, WEIGHTS_FILE
+from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
 from samplecnn.errors import UserError
-from samplecnn.model_folder import ModelCard, card_from_json, load, publish
+from samplecnn.model_folder import ModelCard, card_from_json, load, publish, use
 from samplecnn.network import Plan
 from samplecnn.segments import SegmentSettings
+from samplecnn.store import LocalStore, open_store
+from tests.fixtures.gcs import gcs_store
 
 PLAN = Plan(segment_samples=500, stride=5, pools=(5, 5, 2, 2), widths=(4, 4, 4, 4, 8))
 CARD = ModelCard(
@@ -50,9 +52,9 @@ def test_a_model_comes_back_as_it_was_published(place):
 
 
 def test_the_file_lists_the_grades_best_first_and_says_what_was_left_to_defaults(place, tmp_path):
-    publish(place, CARD, _weights())
+    card = publish(place, CARD, _weights())
 
-    told = json.loads((tmp_path / "deep" / "model" / MODEL_FILE).read_text())
+    told = json.loads((tmp_path / "deep" / "model" / card.model_id / MODEL_FILE).read_text())
 
     assert told["grades"] == ["A", "B", "C"]
     assert told["merge"] == {"rule": "mean", "parameters": {"silent_below": 0.2}}
@@ -61,22 +63,118 @@ def test_the_file_lists_the_grades_best_first_and_says_what_was_left_to_defaults
     assert told["versions"]["torch"] == torch.__version__
 
 
-def test_publishing_again_replaces_the_model_and_leaves_other_files_alone(place, tmp_path):
+def test_a_new_model_follows_the_old_one_and_leaves_it_and_other_files_alone(place, tmp_path):
     folder = tmp_path / "deep" / "model"
-    publish(place, CARD, _weights(0))
+    first = publish(place, CARD, _weights(0))
     (folder / "notes.txt").write_text("mine")
 
-    publish(place, CARD, _weights(1))
+    second = publish(place, CARD, _weights(1))
 
-    assert torch.equal(load(place)[1].head.weight, _weights(1)["head.weight"])
+    assert (folder / CURRENT).read_text() == f"{second.model_id}\n"
+    assert load(place)[0] == second
+    assert load(f"{place}/{first.model_id}")[0] == first
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+def test_publishing_the_same_model_twice_writes_nothing(place, tmp_path):
+    publish(place, CARD, _weights())
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.is_file()}
+
+    publish(place, CARD, _weights())
+
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
+def test_the_same_weights_learnt_under_other_settings_carry_the_last_card(place):
+    publish(place, CARD, _weights())
+    publish(place, dataclasses.replace(CARD, training_data="of more epochs"), _weights())
+    assert load(place)[0].training_data == "of more epochs"
+
+
+def test_an_earlier_model_can_be_used_again(place):
+    first, second = publish(place, CARD, _weights(0)), publish(place, CARD, _weights(1))
+
+    use(place, first.model_id)
+
+    assert load(place)[0] == first
+    for wrong, words in (("0" * 16, "no model.json there"), ("../" + second.model_id, "is no model id")):
+        with pytest.raises(UserError, match=words):
+            use(place, wrong)
+    assert load(place)[0] == first
+
+
+def test_a_copied_folder_of_two_files_is_a_model(place, tmp_path):
+    card = publish(place, CARD, _weights())
+    shutil.copytree(f"{place}/{card.model_id}", tmp_path / "copy")
+    assert load(str(tmp_path / "copy"))[0] == card
+
+
+@pytest.mark.parametrize("written", range(4))
+def test_killed_between_any_two_writes_the_old_model_is_still_the_current_one(place, written, monkeypatch):
+    class Kill(BaseException):
+        pass
+
+    old = publish(place, CARD, _weights(0))
+    calls = []
+
+    def dying(real):
+        def write(self, *args):
+            if len(calls) == written:
+                raise Kill
+            calls.append(args[0])
+            return real(self, *args)
+
+        return write
+
+    monkeypatch.setattr(LocalStore, "create", dying(LocalStore.create))
+    monkeypatch.setattr(LocalStore, "replace", dying(LocalStore.replace))
+
+    if written < 3:
+        with pytest.raises(Kill):
+            publish(place, CARD, _weights(1))
+        assert load(place)[0] == old
+        monkeypatch.undo()
+    new = publish(place, CARD, _weights(1))
+    assert load(place)[0] == new
+
+
+def test_of_two_that_publish_at_once_the_last_one_wins(place, monkeypatch, caplog):
+    publish(place, CARD, _weights(0))
+    real = LocalStore.replace
+    meanwhile = [1]
+
+    def replace(self, name, data, version):
+        if meanwhile:
+            publish(place, CARD, _weights(meanwhile.pop()))  # another training gets in at the last moment
+        return real(self, name, data, version)
+
+    monkeypatch.setattr(LocalStore, "replace", replace)
+    last = publish(place, CARD, _weights(2))
+
+    assert load(place)[0] == last
+    assert "another model was published at this moment" in caplog.text
+
+
+def test_a_bucket_holds_models_as_a_folder_does(gate, bucket, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
+    place = f"gs://{bucket}/school/model/"
+    first, second = publish(place, CARD, _weights(0)), publish(place, CARD, _weights(1))
+    gate.clear()
+    assert load(place)[0] == second
+    assert len(gate.requests()) == 3
+    use(place, first.model_id)
+    assert load(place)[0] == first
+    assert load(f"{place}{second.model_id}")[0] == second
+    assert [entry.name for entry in gcs_store(gate, bucket, "school/model").list()] == sorted(
+        [CURRENT, *(f"{card.model_id}/{name}" for card in (first, second) for name in (MODEL_FILE, WEIGHTS_FILE))]
+    )
+
+
 def test_the_same_model_is_published_byte_for_byte(tmp_path):
-    publish(str(tmp_path / "a"), CARD, _weights())
+    card = publish(str(tmp_path / "a"), CARD, _weights())
     publish(str(tmp_path / "b"), CARD, dict(reversed(_weights().items())))
 
-    for name in (WEIGHTS_FILE, MODEL_FILE):
+    for name in (CURRENT, f"{card.model_id}/{WEIGHTS_FILE}", f"{card.model_id}/{MODEL_FILE}"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -102,18 +200,15 @@ def test_what_changes_no_grade_leaves_the_model_id():
     assert dataclasses.replace(CARD, merge_parameters={"silent_below": 0.2}).model_id == CARD.model_id
 
 
-def test_a_crash_between_the_two_files_is_noticed_and_mended_by_publishing_again(place, monkeypatch):
-    publish(place, CARD, _weights(0))
-    store = model_folder.open_store(place)
-    crashed = publish(place + "2", CARD, _weights(1))
-    store.put(WEIGHTS_FILE, model_folder.open_store(place + "2").read(WEIGHTS_FILE).data)
-    monkeypatch.setattr(model_folder, "READ_AGAIN_S", 0.0)
-
-    with pytest.raises(UserError, match="does not belong to"):
-        load(place)
-
-    publish(place, CARD, _weights(1))
-    assert load(place)[0] == crashed
+def test_damaged_files_are_mended_by_publishing_again(place):
+    card = publish(place, CARD, _weights())
+    store = open_store(place)
+    for name in (WEIGHTS_FILE, MODEL_FILE):
+        store.put(f"{card.model_id}/{name}", b"half of what")
+        with pytest.raises(UserError):
+            load(place)
+        publish(place, CARD, _weights())
+        assert load(place)[0] == card
 
 
 def test_a_reader_never_sees_half_of_a_new_model(place):
@@ -148,7 +243,9 @@ def _rewrite_weights(change):
     def rewritten(folder):
         weights = _weights()
         change(weights)
-        publish(str(folder), CARD, weights)
+        card = publish(str(folder / "other"), CARD, weights)
+        for name in (WEIGHTS_FILE, MODEL_FILE):
+            shutil.copy(folder / "other" / card.model_id / name, folder / name)
 
     return rewritten
 
@@ -195,10 +292,9 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_is_no_model_is_refused_in_one_line(damage, tmp_path, monkeypatch):
-    monkeypatch.setattr(model_folder, "READ_AGAIN_S", 0.0)
-    folder = tmp_path / "model"
-    publish(str(folder), CARD, _weights())
+def test_what_is_no_model_is_refused_in_one_line(damage, tmp_path):
+    card = publish(str(tmp_path), CARD, _weights())
+    folder = tmp_path / card.model_id
     damaged, message = DAMAGES[damage]
     damaged(folder)
 
@@ -207,6 +303,29 @@ def test_what_is_no_model_is_refused_in_one_line(damage, tmp_path, monkeypatch):
 
     assert str(refused.value).startswith(f"--model {folder}: ")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "current is damaged"),
+        ("../../elsewhere", "current is damaged"),
+        ("0123456789abcdef", "0123456789abcdef: no model.json there"),
+    ],
+)
+def test_a_pointer_to_no_model_is_refused(content, words, place, tmp_path):
+    publish(place, CARD, _weights())
+    (tmp_path / "deep" / "model" / CURRENT).write_text(content)
+    with pytest.raises(UserError, match=words):
+        load(place)
+
+
+def test_a_model_under_anothers_name_is_refused(place, tmp_path):
+    card = publish(place, CARD, _weights())
+    (tmp_path / "deep" / "model" / card.model_id).rename(tmp_path / "deep" / "model" / ("0" * 16))
+    (tmp_path / "deep" / "model" / CURRENT).write_text("0" * 16)
+    with pytest.raises(UserError, match=f"holds model {card.model_id}"):
+        load(place)
 
 
 def test_a_missing_folder_is_refused(tmp_path):

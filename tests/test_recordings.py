@@ -11,13 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samplecnn.commits import DELETED, DONE, ITEMS_SCHEMA, CommitLog, failed_item
+from samplecnn.commits import DELETED, DONE, ITEMS_SCHEMA, CommitLog, failed_item, restamped
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.recordings import Item, Plan, plan
 from samplecnn.store import LocalStore, Store, open_store
-from tests.fixtures.gcs import bucket, gate, gcs_gate, gcs_store
-
-__all__ = ["bucket", "gate", "gcs_gate"]  # fixtures
+from tests.fixtures.gcs import gcs_store
 
 STORES: dict[str, Callable[[pytest.FixtureRequest], Store]] = {
     "local": lambda request: open_store(str(request.getfixturevalue("tmp_path") / "uploads")),
@@ -152,8 +150,31 @@ def test_only_what_was_touched_is_hashed_again(uploads: LocalStore, log: CommitL
     assert hashed == ["a.wav", "b.wav", "c.wav"]
     hashed.clear()
     os.utime(Path(uploads.root, "b.wav"), (0, 0))
-    assert plan(store, known) == Plan([], [], 3, 0, [], 0)
+    found = plan(store, known)
+    assert found == Plan([], [], 3, 0, [], 0, touched={("b.wav", uploads.version_of("b.wav")): "5-0"})
     assert hashed == ["b.wav"]
+    hashed.clear()
+    known = know(log, restamped(log.state(), found.touched))
+    assert plan(store, known) == Plan([], [], 3, 0, [], 0)
+    assert hashed == []
+
+
+def test_touching_a_recording_changes_nothing_but_its_stamp(uploads: LocalStore, log: CommitLog) -> None:
+    for name in ("a.wav", "b.wav"):
+        uploads.put(name, name.encode())
+    items = as_done(plan(uploads, NOTHING).todo)
+    before = know(log, [{**item, "model_id": model, "part": model} for model in ("m1", "m2") for item in items])
+    os.utime(Path(uploads.root, "a.wav"), (0, 0))
+    rows = restamped(log.state(), plan(uploads, before).touched)
+    after = know(log, rows)
+    assert [(row["recording"], row["model_id"], row["stamp"]) for row in rows] == [
+        ("a.wav", "m1", "5-0"),
+        ("a.wav", "m2", "5-0"),  # still the later one
+    ]
+    key = [("recording", "ascending"), ("model_id", "ascending")]
+    same = ["recording", "version", "model_id", "outcome", "part"]
+    assert after.select(same).sort_by(key) == before.select(same).sort_by(key)
+    assert restamped(log.state(), plan(uploads, after).touched) == []
 
 
 def test_a_recording_put_back_to_an_older_version_is_the_older_version(uploads: LocalStore, log: CommitLog) -> None:
@@ -270,7 +291,7 @@ def test_after_any_changes_a_run_brings_the_log_up_to_date(
                 for r, v in current
                 if r in stale and (r, v) not in new
             ]
-            log.commit("r", {}, as_done(found.todo) + gone)
+            log.commit("r", {}, restamped(state, found.touched) + as_done(found.todo) + gone)
     rows = log.state().items.to_pylist()
     live = {row["recording"]: row["version"] for row in rows if row["outcome"] == DONE}
     assert live == {name: store.version_of(name) for name in content}

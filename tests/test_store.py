@@ -1,5 +1,6 @@
 """What a store promises, on every kind of store there is."""
 
+import hashlib
 import multiprocessing
 import os
 import pickle
@@ -16,9 +17,7 @@ from samplecnn.errors import JobError, LostRace, RecordingError, UserError
 from samplecnn.store import Store, open_store
 from samplecnn.store.gcs import GcsStore
 from tests.fixtures.gate import Fault
-from tests.fixtures.gcs import Gate, bucket, gate, gcs_gate, gcs_store
-
-__all__ = ["bucket", "gate", "gcs_gate"]  # fixtures
+from tests.fixtures.gcs import Gate, gcs_store
 
 
 def new_local_store(request: pytest.FixtureRequest) -> Store:
@@ -111,6 +110,14 @@ def test_stamp_changes_with_every_write(store: Store) -> None:
     first = next(store.list()).stamp
     store.put("a.wav", b"two")
     assert next(store.list()).stamp != first
+
+
+def test_a_listing_tells_when_a_file_was_written_and_in_a_bucket_what_it_holds(store: Store) -> None:
+    before = time.time()
+    store.put("a.wav", b"one")
+    (entry,) = store.list()
+    assert before - 2 < entry.updated_s < time.time() + 2  # file systems round to their own tick
+    assert entry.md5 == (hashlib.md5(b"one").hexdigest() if entry.version else "")
 
 
 def test_move_may_be_repeated(store: Store) -> None:

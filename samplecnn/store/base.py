@@ -1,5 +1,6 @@
 """What a store is: the values it hands out and the methods that its callers use."""
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,12 +16,16 @@ class Entry:
     name: relative to the place, "/" between folders, bytes that are no UTF-8 as surrogate escapes (PEP 383).
     version: the generation on GCS; "" locally, where it is a hash and costs a read (`Store.version_of`).
     stamp: changes whenever the file is written: size and mtime locally, the generation on GCS.
+    updated_s: when it was written last, by the storage's clock, in seconds since 1970; infinite where nobody knows.
+    md5: of the content, in hex, where the storage tells it for nothing; else "".
     """
 
     name: str
     size_bytes: int
     version: str
     stamp: str
+    updated_s: float = math.inf
+    md5: str = ""
 
 
 @dataclass(frozen=True)

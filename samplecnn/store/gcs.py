@@ -5,6 +5,7 @@ is refused as if another writer had been first: a token in the object's metadata
 Application Default Credentials, the endpoint Google's or that of STORAGE_EMULATOR_HOST.
 """
 
+import base64
 import contextlib
 import errno
 import os
@@ -60,7 +61,7 @@ class GcsStore:
         return self.url()
 
     def exists(self) -> bool:
-        return next(self._listed("", 1), None) is not None
+        return next(self.list(), None) is not None
 
     def url(self, name: str = "") -> str:
         return "/".join(["gs://" + self.bucket, *filter(None, (self.prefix, name))])
@@ -80,13 +81,16 @@ class GcsStore:
                 prefix=start + prefix,
                 max_results=most,
                 page_size=PAGE,
-                fields="items(name,generation,size),nextPageToken",
+                fields="items(name,generation,size,updated,md5Hash),nextPageToken",
                 **self._limits(),
             )
             for blob in blobs:
                 if not blob.name.endswith("/"):  # a marker of an empty folder, made by some tools
                     version = str(blob.generation)
-                    yield Entry(blob.name.removeprefix(start), blob.size, version, version)
+                    md5 = base64.b64decode(blob.md5_hash or "").hex()  # none where parts were composed
+                    yield Entry(
+                        blob.name.removeprefix(start), blob.size, version, version, blob.updated.timestamp(), md5
+                    )
 
     def version_of(self, name: str) -> str:
         with self._plainly(name, "object"):

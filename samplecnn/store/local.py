@@ -62,7 +62,7 @@ class LocalStore:
             if is_link and not _within(os.path.realpath(path), os.path.realpath(self.root)):
                 outside += 1
                 continue
-            yield Entry(name, info.st_size, "", _stamp(info))
+            yield Entry(name, info.st_size, "", _stamp(info), info.st_mtime)
         if outside:
             log.warning("%s: %d links lead out of the folder and are left alone", self.place, outside)
 

@@ -1,0 +1,164 @@
+"""The folded log: one Arrow table of items, since a log may hold a million of them, and what is asked of it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from samplecnn.contract import (
+    CHANNELS,
+    CODEC,
+    DURATION_S,
+    ERROR,
+    MESSAGE,
+    MODEL_ID,
+    RECORDING,
+    SEGMENTS,
+    SOURCE_RATE,
+    STAGE,
+    VERSION,
+    WARNING,
+)
+from samplecnn.errors import RecordingError, UserError
+from samplecnn.flags import flag_name
+
+STAMP = "stamp"
+OUTCOME = "outcome"
+PART = "part"
+PERMANENT = "permanent"
+RUN = "run"
+MANIFEST = "manifest"
+DONE, FAILED, DELETED = "done", "failed", "deleted"
+
+ITEM_KEY = [RECORDING, VERSION, MODEL_ID]
+
+ITEMS_SCHEMA = pa.schema(
+    [  # one row an item of the log
+        pa.field(RECORDING, pa.string(), nullable=False),
+        pa.field(VERSION, pa.string(), nullable=False),
+        pa.field(MODEL_ID, pa.string(), nullable=False),  # "" in a segments folder
+        pa.field(STAMP, pa.string(), nullable=False),  # of the file when it was planned: Entry.stamp
+        pa.field(OUTCOME, pa.string(), nullable=False),  # done, failed or deleted
+        pa.field(PART, pa.string()),  # the part that holds its rows
+        pa.field(STAGE, pa.string()),
+        pa.field(ERROR, pa.string()),
+        pa.field(MESSAGE, pa.string()),
+        pa.field(PERMANENT, pa.bool_()),
+        pa.field(SEGMENTS, pa.int32()),
+        pa.field(DURATION_S, pa.float64()),
+        pa.field(SOURCE_RATE, pa.int32()),
+        pa.field(CHANNELS, pa.int32()),
+        pa.field(CODEC, pa.string()),
+        pa.field(WARNING, pa.string()),
+        pa.field(RUN, pa.string(), nullable=False),  # which run committed it, in which manifest: set by the log
+        pa.field(MANIFEST, pa.int64(), nullable=False),
+    ]
+)
+GIVEN = frozenset(ITEMS_SCHEMA.names) - {RUN, MANIFEST}  # what a commit may say of an item
+
+
+@dataclass(frozen=True)
+class LogState:
+    """The log up to manifest `last` (0: nothing was committed yet).
+
+    settings: those of the first manifest, None before it. items: ITEMS_SCHEMA, one row a key (recording, version,
+    model_id), as the last manifest that names it has it, in the order of those manifests. parts: path to rows of the
+    parts that are valid, in the order of their commits.
+    """
+
+    last: int = 0
+    settings: Mapping[str, Any] | None = None
+    items: pa.Table = field(default_factory=ITEMS_SCHEMA.empty_table)
+    parts: Mapping[str, int] = field(default_factory=dict)
+
+
+def fold(state: LogState, manifests: Iterable[Mapping[str, Any]]) -> LogState:
+    """The log with the manifests that come next."""
+    tables = [state.items]
+    parts = dict(state.parts)
+    last, settings = state.last, state.settings
+    for manifest in manifests:
+        last += 1
+        settings = manifest["settings"] if settings is None else settings
+        rows = [{MODEL_ID: "", STAMP: "", **item, RUN: manifest["run"], MANIFEST: last} for item in manifest["items"]]
+        tables.append(pa.Table.from_pylist(rows, schema=ITEMS_SCHEMA))
+        for path in manifest["removed"]:
+            parts.pop(path, None)
+        for part in manifest["parts"]:
+            parts[part["path"]] = part["rows"]
+    if last == state.last:
+        return state
+    return LogState(last, settings, newest(pa.concat_tables(tables).combine_chunks(), ITEM_KEY), parts)
+
+
+def require_same_settings(state: LogState, settings: Mapping[str, Any], place: str) -> None:
+    """Raises UserError, naming each flag and both values, if the folder was begun with other settings."""
+    if state.settings is None:
+        return
+    ours, theirs = json.loads(json.dumps(dict(settings))), state.settings  # as they are written: tuples are lists
+    other = [
+        f"{flag_name(name)} {theirs.get(name, 'unset')} (now {ours.get(name, 'unset')})"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    if other:
+        raise UserError(f"{place}: was made with {', '.join(other)}: use those settings, or another folder for these")
+
+
+def failed_item(recording: str, version: str, stamp: str, error: RecordingError) -> dict[str, Any]:
+    """The log's row of a recording that could not be used."""
+    return {
+        RECORDING: recording,
+        VERSION: version,
+        STAMP: stamp,
+        OUTCOME: FAILED,
+        STAGE: error.stage,
+        ERROR: "permanent" if error.permanent else "transient",  # a transient one is tried again by the next run
+        MESSAGE: error.message,
+        PERMANENT: error.permanent,
+    }
+
+
+def outdated(state: LogState, items: Sequence[Mapping[str, Any]], deleted: Sequence[str]) -> list[dict[str, Any]]:
+    """Log items that say "deleted" of what no longer stands: every row of the recordings in `deleted`, and other
+    versions of those that `items` is about. Their PART names where their rows lie.
+    """
+    version = {item[RECORDING]: item[VERSION] for item in items}
+    names = pa.array([*version, *deleted], pa.string())
+    rows = state.items.filter((pc.field(OUTCOME) != DELETED) & pc.is_in(pc.field(RECORDING), names))
+    columns = [*ITEM_KEY, STAMP, PART]
+    return [
+        {**row, OUTCOME: DELETED}
+        for row in rows.select(columns).to_pylist()
+        if version.get(row[RECORDING]) != row[VERSION]
+    ]
+
+
+def restamped(state: LogState, stamps: Mapping[tuple[str, str], str]) -> list[dict[str, Any]]:
+    """Log items that give recordings a new stamp: they were touched, and their content is what it was.
+
+    stamps: by (recording, version). Rows keep their order, and with it which of them is current.
+    """
+    known = pa.table([pa.array([part[i] for part in stamps], pa.string()) for i in (0, 1)], [RECORDING, VERSION])
+    rows = state.items.filter(pc.field(OUTCOME) != DELETED)
+    rows = rows.filter(pc.is_in(joined(rows, RECORDING, VERSION), joined(known, RECORDING, VERSION)))
+    return [
+        {**row, STAMP: stamp}
+        for row in rows.select([name for name in rows.column_names if name in GIVEN]).to_pylist()
+        if (stamp := stamps[row[RECORDING], row[VERSION]]) != row[STAMP]
+    ]
+
+
+def joined(table: pa.Table, *columns: str) -> pa.ChunkedArray:
+    """One string a row that is equal where all these columns are: what vectorised look-ups compare."""
+    return pc.binary_join_element_wise(*(table[column] for column in columns), "\0")  # no name holds a zero byte
+
+
+def newest(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The last row of each value of these columns, in the order of the rows."""
+    numbered = table.select(columns).append_column("row", pa.array(range(len(table)), pa.int64()))
+    rows = numbered.group_by(list(columns), use_threads=False).aggregate([("row", "max")])["row_max"]
+    return table if len(rows) == len(table) else table.take(rows.take(pc.sort_indices(rows)))

@@ -1,0 +1,24 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "layer_table.py"
+
+
+def layer_table(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, *args], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_papers_network_is_printed_with_its_parameters():
+    printed = layer_table("--samples", "59049", "--sample-rate", "22050", "--outputs", "50").stdout
+    assert "| strided convolution | 3 | 3 | 19683 x 128 | 768 | 3 samples, 0.000136 s |" in printed
+    assert printed.endswith("1,869,874 trainable parameters\n")
+
+
+@pytest.mark.parametrize("args", [("--segment-s", "0.001"), ("--filter-length", "7"), ("--outputs", "0")])
+def test_what_no_network_fits_is_one_line_and_exit_code_2(args):
+    ended = layer_table(*args)
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
