@@ -1,0 +1,44 @@
+# Everything starts with one virtual environment; each target builds it if it is not there.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup demo test bench lint format constraints docs clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## build the virtual environment at .venv (about a minute, 2 GB)
+
+$(READY): requirements.txt requirements-dev.txt constraints.txt pyproject.toml scripts/setup.sh
+	PYTHON=$(PYTHON) scripts/setup.sh
+	@touch $@
+
+demo: $(READY)  ## perform 15 recordings, prepare, evaluate, train, grade six unseen ones (under demo/)
+	@scripts/demo.sh
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest
+
+bench: $(READY)  ## all benchmarks
+	$(BIN)/python -m benchmarks
+
+lint: $(READY)  ## style, types and who imports whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## put the code into the project's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(READY)  ## write docs/jobs.md from each job's --help
+	$(BIN)/python scripts/write_job_docs.py
+
+constraints:  ## pin every version anew, from a fresh environment
+	PYTHON=$(PYTHON) scripts/pin_versions.sh
+
+clean:  ## remove what the demo made
+	rm -rf demo

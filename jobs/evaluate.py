@@ -1,0 +1,37 @@
+"""Say how good a model is on recordings that it has not heard: cross-validation beside the baselines.
+
+examples:
+  python jobs/evaluate.py --segments segments --labels labels.csv --evaluation evaluation
+  python jobs/evaluate.py --segments segments --labels labels.csv --evaluation evaluation --group piece --folds 8
+
+Splits never part a recording, nor a performer (or what --group names).
+"""
+
+from samplecnn.evaluation import EvaluationSettings
+from samplecnn.flags import Flags, run
+from samplecnn.labels import LabelSettings
+from samplecnn.recipe import FitSettings
+
+
+def main() -> int:
+    flags = Flags(__doc__).places("segments", "labels", "evaluation")
+    args = flags.settings(LabelSettings, EvaluationSettings, FitSettings).common("workers", "seed").parse()
+    from samplecnn.pipelines.evaluate import evaluate  # after parsing: --help need not wait for Ray
+
+    print(
+        evaluate(
+            args.segments,
+            args.labels,
+            args.evaluation,
+            args.build(LabelSettings),
+            args.build(EvaluationSettings),
+            args.build(FitSettings),
+            seed=args.seed,
+            workers=args.workers,
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,32 @@
+"""Grade recordings with a trained model; each recording's current version exactly once.
+
+examples:
+  python jobs/grade.py --recordings uploads --model model --grades grades
+  python jobs/grade.py --recordings gs://school/uploads --model gs://school/model --grades gs://school/grades --new-only
+
+The same command again is always safe: what this model has graded is kept.
+"""
+
+from samplecnn.flags import Flags, run
+
+
+def main() -> int:
+    flags = (
+        Flags(__doc__)
+        .places("recordings", "model", "grades")
+        .switch("new_only", "grade what has no grade yet, keep the grades of other models (the nightly run)")
+        .switch("regrade", "grade again what another model has graded")
+        .common("workers", "strict")
+    )
+    args = flags.parse()
+    from samplecnn.pipelines.grade import grade  # after parsing: --help need not wait for Ray
+
+    outcome = grade(
+        args.recordings, args.model, args.grades, new_only=args.new_only, regrade=args.regrade, workers=args.workers
+    )
+    print(outcome)
+    return outcome.exit_code(strict=args.strict)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

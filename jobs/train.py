@@ -1,0 +1,36 @@
+"""Train a model that grades recordings, from segments and labels.
+
+examples:
+  python jobs/train.py --segments segments --labels labels.csv --model model
+  python jobs/train.py --segments gs://school/segments --labels labels.csv --model gs://school/model --workers 4
+
+On GPUs where the cluster has them, else on CPUs. The same command again goes on from the last checkpoint, and does
+nothing where that model is trained already.
+"""
+
+from samplecnn.flags import Flags, run
+from samplecnn.labels import LabelSettings
+from samplecnn.recipe import FitSettings
+
+
+def main() -> int:
+    flags = Flags(__doc__).places("segments", "labels", "model").settings(LabelSettings, FitSettings)
+    args = flags.common("workers", "seed").parse()
+    from samplecnn.pipelines.train import train  # after parsing: --help need not wait for Ray
+
+    print(
+        train(
+            args.segments,
+            args.labels,
+            args.model,
+            args.build(LabelSettings),
+            args.build(FitSettings),
+            seed=args.seed,
+            workers=args.workers,
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

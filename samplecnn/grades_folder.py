@@ -1,0 +1,194 @@
+"""A grades folder: parts that the commit log names, the views that people read, and which model's grades are current.
+
+A part is written whole under parts/<run>/ and counts only once a manifest names it. latest.* holds one row a recording
+as it is now, failures.csv what could not be read; both are views of the log and may lag it by one interrupted run.
+latest.parquet says up to which manifest it was made, so that the next one takes from it what has not changed since and
+reads the new parts alone: a night costs what is new, not what was ever graded.
+"""
+
+import io
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from samplecnn import views
+from samplecnn.commits import (
+    DONE,
+    ITEM_KEY,
+    MANIFEST,
+    OUTCOME,
+    PART,
+    RUN,
+    CommitLog,
+    LogState,
+    joined,
+    newest,
+)
+from samplecnn.contract import (
+    FAILURES_CSV,
+    GRADED_AT,
+    LATEST_CSV,
+    LATEST_PARQUET,
+    MODEL_ID,
+    PARTS,
+    RECORDING,
+    VERSION,
+    grades_schema,
+)
+from samplecnn.errors import JobError, UserError
+from samplecnn.store import Store
+from samplecnn.tables import csv_bytes, parquet_bytes
+
+log = logging.getLogger(__name__)
+
+_MADE_FROM = b"samplecnn.manifest"  # in latest.parquet's metadata: the last manifest that it was made from
+
+
+@dataclass(frozen=True)
+class GradedBy:
+    """What one model has graded.
+
+    graded: recordings whose current version has a grade of it; current: those whose grade in latest.* is this one;
+    first, last: when its first and its last grade were made.
+    """
+
+    model_id: str
+    graded: int
+    current: int
+    first: datetime
+    last: datetime
+
+
+def recordings_part(run: str, number: int) -> str:
+    """Where a run writes its number-th part of recording grades."""
+    return f"{PARTS}/{run}/recordings-{number:05d}.parquet"
+
+
+def segments_part(run: str, number: int) -> str:
+    """Where a run writes its number-th part of segment grades."""
+    return f"{PARTS}/{run}/segments-{number:05d}.parquet"
+
+
+def part_bytes(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
+    """Rows as a Parquet file of this schema."""
+    return parquet_bytes(pa.Table.from_pylist(rows, schema=schema))
+
+
+def grades_of(state: LogState) -> tuple[str, ...]:
+    """The grades that a begun folder belongs to, worst first."""
+    assert state.settings is not None
+    return tuple(reversed(state.settings["grade_names"].split(",")))
+
+
+def latest(store: Store, state: LogState, grades: tuple[str, ...]) -> pa.Table:
+    """One row a recording: the grade that the log holds last for the version that is there now. grades: worst first.
+
+    Rows come from the parts that the log names, or from the latest.parquet that is there, and of those only what the
+    log's items say is current. Raises JobError where a part is missing.
+    """
+    schema = grades_schema(grades)
+    current = _current(state)
+    before, made_from = _before(store, schema)
+    if made_from > state.last:  # of another log, or of one that another run has meanwhile gone on with
+        made_from = 0
+    tables = [_rows_of(before, current.filter(pc.field(MANIFEST) <= made_from))]
+    missing = current.filter(pc.invert(pc.is_in(joined(current, *ITEM_KEY), joined(tables[0], *ITEM_KEY))))
+    for path in sorted(set(missing[PART].to_pylist())):
+        part = pq.read_table(io.BytesIO(_part(store, path)), schema=schema)
+        tables.append(_rows_of(part, missing.filter(pc.field(PART) == path)))
+    return pa.concat_tables(tables).sort_by(RECORDING)
+
+
+def _current(state: LogState) -> pa.Table:
+    """The item of each recording that has a grade: the last one."""
+    return newest(state.items.filter(pc.field(OUTCOME) == DONE), [RECORDING])
+
+
+def _rows_of(rows: pa.Table, items: pa.Table) -> pa.Table:
+    return rows.filter(pc.is_in(joined(rows, *ITEM_KEY), joined(items, *ITEM_KEY)))
+
+
+def _before(store: Store, schema: pa.Schema) -> tuple[pa.Table, int]:
+    """(rows of the latest.parquet that is there, the manifest it was made from); nothing and 0 if it is not ours."""
+    try:
+        # Checked page by page: a wrong row taken over from here would never leave again.
+        rows = pq.read_table(io.BytesIO(store.read(LATEST_PARQUET).data), page_checksum_verification=True)
+    except (FileNotFoundError, pa.ArrowException, OSError):
+        return schema.empty_table(), 0
+    made_from = (rows.schema.metadata or {}).get(_MADE_FROM, b"0")
+    if not rows.schema.equals(schema):
+        return schema.empty_table(), 0
+    return rows.replace_schema_metadata(None), int(made_from)
+
+
+def _part(store: Store, path: str) -> bytes:
+    try:
+        return store.read(path).data
+    except FileNotFoundError:
+        raise JobError(f"{store.url(path)}: missing, though the log names it: bring it back from a backup") from None
+
+
+def write_views(store: Store, state: LogState, grades: tuple[str, ...]) -> pa.Table:
+    """latest.* and failures.csv as the log has them now, or later than `state`; returns the latest grades."""
+
+    def build(state: LogState) -> dict[str, bytes]:
+        rows = latest(store, state, grades)
+        return {
+            LATEST_PARQUET: parquet_bytes(rows.replace_schema_metadata({_MADE_FROM: str(state.last)})),
+            LATEST_CSV: csv_bytes(rows),
+            FAILURES_CSV: csv_bytes(views.failures(state)),
+        }
+
+    names = [LATEST_PARQUET, LATEST_CSV, FAILURES_CSV]
+    files = views.rewrite(store, CommitLog(store, "grades", known=state), names, build)
+    return pq.read_table(io.BytesIO(files[LATEST_PARQUET]))
+
+
+def graded_by(store: Store, state: LogState) -> list[GradedBy]:
+    """The models that have graded recordings of this folder, in the order of their first grades."""
+    current = _current(state)
+    standing = _by_all(state, current)
+    return sorted(
+        (_graded_by(store, model_id, standing, current) for model_id in pc.unique(standing[MODEL_ID]).to_pylist()),
+        key=lambda model: model.first,
+    )
+
+
+def _by_all(state: LogState, current: pa.Table) -> pa.Table:
+    """Every model's item of the version that is current."""
+    done = state.items.filter(pc.field(OUTCOME) == DONE)
+    return done.filter(pc.is_in(joined(done, RECORDING, VERSION), joined(current, RECORDING, VERSION)))
+
+
+def _graded_by(store: Store, model_id: str, standing: pa.Table, current: pa.Table) -> GradedBy:
+    items = standing.filter(pc.field(MODEL_ID) == model_id)
+    paths = sorted(items[PART].to_pylist())  # a run's name begins with its time
+    times = [
+        pq.read_table(io.BytesIO(_part(store, path)), columns=[GRADED_AT])[GRADED_AT] for path in (paths[0], paths[-1])
+    ]
+    here = current.filter(pc.field(MODEL_ID) == model_id)
+    return GradedBy(model_id, len(items), len(here), pc.min(times[0]).as_py(), pc.max(times[1]).as_py())
+
+
+def use_model(commits: CommitLog, run: str, model_id: str) -> tuple[LogState, int, int]:
+    """Make a model's grades the current ones, in one commit: (the log with it, grades changed, recordings without one).
+
+    A recording whose current version this model has not graded keeps the grade that it has. Nothing is graded, and
+    nothing leaves the log. Raises UserError for a model that has graded nothing here.
+    """
+    state = commits.state()
+    current = _current(state)
+    theirs = _by_all(state, current).filter(pc.field(MODEL_ID) == model_id)
+    if not len(theirs):
+        raise UserError(f"--model-id {model_id}: has no grade here: leave the flag out to see which models have")
+    other = theirs.filter(pc.invert(pc.is_in(joined(theirs, *ITEM_KEY), joined(current, *ITEM_KEY))))
+    if len(other):
+        assert state.settings is not None
+        state = commits.commit(run, state.settings, other.drop_columns([RUN, MANIFEST]).to_pylist())
+    changed = state.items.filter(pc.field(RUN) == run)  # not what another run replaced or deleted meanwhile
+    return state, len(changed), len(current) - len(theirs)

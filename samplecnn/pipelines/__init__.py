@@ -1,0 +1,1 @@
+"""The jobs, spread over cores and machines: the only place where Ray lives."""

@@ -1,0 +1,375 @@
+"""grade: recordings in, one grade each out; Ray Data streams decode → windows → inference, the driver merges.
+
+Two pools of workers: decoders keep one decoder child each, graders load the model once and may sit on GPUs. A row that
+travels between them is a bounded run of one recording's windows, so that an hour costs no more memory than a minute.
+The driver puts a recording together when its last row is in, and commits every few hundred recordings.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+import torch
+
+from samplecnn import grades_folder, model_folder
+from samplecnn.commits import (
+    DELETED,
+    DONE,
+    ITEM_KEY,
+    OUTCOME,
+    PART,
+    STAMP,
+    CommitLog,
+    LogState,
+    failed_item,
+    joined,
+    newest,
+    outdated,
+    require_same_settings,
+    restamped,
+)
+from samplecnn.contract import (
+    ACTIVITY,
+    CONFIDENCE,
+    DURATION_S,
+    FAILURES_CSV,
+    GRADABLE,
+    GRADE,
+    GRADED_AT,
+    LATEST_CSV,
+    MESSAGE,
+    MODEL_ID,
+    REASON,
+    RECORDING,
+    SCORE,
+    SEGMENT,
+    SEGMENTS,
+    STAGE,
+    START_S,
+    VERSION,
+    WARNING,
+    WEIGHT,
+    grades_schema,
+    probability_column,
+    segment_grades_schema,
+)
+from samplecnn.errors import RecordingError, UserError
+from samplecnn.infer import BATCH, Grader, RecordingGrade, merge_windows
+from samplecnn.merge import SegmentOutputs
+from samplecnn.model_folder import ModelCard
+from samplecnn.network import SampleCNN
+from samplecnn.pipelines.prepare import COMMIT_EVERY_S, COMMIT_RECORDINGS
+from samplecnn.pipelines.runtime import Outcome, Progress, failed_text, new_run, ray_session, require_recordings
+from samplecnn.pipelines.windows import WindowCutter
+from samplecnn.recordings import Item, Plan, plan
+from samplecnn.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+RECORDINGS_A_TASK = 4  # a Ray task costs some 5 ms, a recording of two minutes some 150 ms to decode
+
+
+def grade(
+    recordings: str,
+    model: str,
+    grades: str,
+    *,
+    new_only: bool = False,
+    regrade: bool = False,
+    workers: int | None = None,
+) -> Outcome:
+    """Grade each recording's current version once with this model.
+
+    new_only keeps what other models have graded, regrade grades it again; without either such grades refuse the run.
+    Raises UserError for missing places, a grades folder of other recordings or grades, or both flags together.
+    """
+    if new_only and regrade:
+        raise UserError("--new-only and --regrade contradict each other: give one of them")
+    source, target = open_store(recordings), open_store(grades)
+    if not source.exists():
+        raise UserError(f"--recordings {recordings}: no such folder")
+    card, network = model_folder.load(model)
+    commits = CommitLog(target, "grades")
+    state = commits.state()
+    settings = {"recordings": source.root, "grade_names": ",".join(reversed(card.grades))}
+    if state.settings and state.settings["grade_names"] != settings["grade_names"]:
+        raise UserError(
+            f"--grades {grades}: holds grades {state.settings['grade_names']}, and this model gives "
+            f"{settings['grade_names']}: choose another --grades folder or another --model"
+        )
+    require_same_settings(state, settings, grades)
+    if regrade and any(model.model_id == card.model_id for model in grades_folder.graded_by(target, state)):
+        # Its earlier grades count again; grading those recordings anew would give the same.
+        grades_folder.use_model(commits, new_run(), card.model_id)
+        state = commits.state()
+    work = plan(source, _known(state, card.model_id), leave_out=[grades, model])
+    require_recordings(work, recordings)
+    work = _choose(work, state, new_only, regrade, grades)
+    run = _Run(target, commits, state, card, settings)
+    run.restamp(work.touched)
+    run.fail(work.failed)
+    if work.todo:
+        log.info("%d recordings to grade, %d kept, %d other files left alone", len(work.todo), work.kept, work.ignored)
+        with ray_session(workers) as cpus:
+            progress = Progress(len(work.todo), " recording")
+            for row in _hear_in_parallel(source, card, network, work.todo, min(cpus, len(work.todo))):
+                progress.add(run.take(row))
+            progress.close()
+    return run.finish(work)
+
+
+def _known(state: LogState, model_id: str) -> pa.Table:
+    """The log as this model sees it: what another model did is neither done nor hopeless, and neither is what this one
+    did if another has graded the recording again since (a grade is that of the last commit).
+    """
+    items = state.items
+    done = pc.equal(items[OUTCOME], DONE)
+    standing = joined(newest(items.filter(done), [RECORDING]), *ITEM_KEY)
+    overruled = pc.and_(done, pc.invert(pc.is_in(joined(items, *ITEM_KEY), standing)))
+    theirs = pc.and_(pc.not_equal(items[MODEL_ID], model_id), pc.not_equal(items[OUTCOME], DELETED))
+    # That a recording cannot be decoded is true for every model.
+    graded = pc.or_(done, pc.equal(items[STAGE], "grade").fill_null(False))
+    open_again = pc.or_(overruled, pc.and_(theirs, graded))
+    column = items.schema.get_field_index(OUTCOME)
+    return items.set_column(
+        column, items.schema.field(column), pc.if_else(open_again, "of another model", items[OUTCOME])
+    )
+
+
+def _choose(work: Plan, state: LogState, new_only: bool, regrade: bool, grades: str) -> Plan:
+    """The plan without what has another model's grade, if that is to be kept.
+
+    Raises UserError where nobody said what to do about such grades.
+    """
+    done = state.items.filter(pc.equal(state.items[OUTCOME], DONE))
+    graded = set(zip(done[RECORDING].to_pylist(), done[VERSION].to_pylist(), strict=True))
+    new = [item for item in work.todo if (item.recording, item.version) not in graded]
+    others = len(work.todo) - len(new)
+    if regrade or not others:
+        return work
+    if not new_only:
+        raise UserError(
+            f"--grades {grades}: {others} recordings have a grade of another model: "
+            "--new-only keeps those, --regrade grades them again"
+        )
+    return replace(work, todo=new, kept=work.kept + others)
+
+
+class _Run:
+    """One run's way from rows of windows to committed grades, on the driver."""
+
+    def __init__(
+        self, target: Store, commits: CommitLog, state: LogState, card: ModelCard, settings: dict[str, Any]
+    ) -> None:
+        self._name = new_run()
+        self._target, self._commits, self._state, self._card, self._settings = target, commits, state, card, settings
+        self._rows: dict[str, dict[int, dict[str, Any]]] = {}  # of recordings that are not complete yet
+        self._recordings: list[dict[str, Any]] = []
+        self._segments: list[dict[str, Any]] = []
+        self._items: list[dict[str, Any]] = []
+        self._parts = self._done = self._failed = self._ungradable = 0
+        self._committed_at = time.monotonic()
+
+    def restamp(self, touched: Mapping[tuple[str, str], str]) -> None:
+        """Note that files were touched and not changed, so that the next run need not hash them again."""
+        if items := restamped(self._state, touched):
+            self._state = self._commits.commit(self._name, self._settings, items)
+
+    def fail(self, failed: list[dict[str, Any]]) -> None:
+        """Note recordings that could not even be planned."""
+        self._items += [{**item, MODEL_ID: self._card.model_id} for item in failed]
+        self._failed += len(failed)
+
+    def take(self, row: dict[str, Any]) -> int:
+        """Note a row of windows; returns 1 if that completes its recording."""
+        meta = json.loads(row["meta"])
+        name = meta["item"][RECORDING]
+        if OUTCOME in meta["item"]:
+            log.warning("%s: %s", name, meta["item"][MESSAGE])
+            self._items.append({**meta["item"], MODEL_ID: self._card.model_id})
+            self._failed += 1
+        else:
+            rows = self._rows.setdefault(name, {})
+            rows[int(row["number"])] = row
+            if len(rows) < meta["rows"]:
+                return 0
+            self._complete(meta, [self._rows[name][number] for number in range(meta["rows"])])
+            del self._rows[name]
+        waiting = len(self._items)
+        if waiting >= COMMIT_RECORDINGS or time.monotonic() - self._committed_at > COMMIT_EVERY_S:
+            self._commit()
+        return 1
+
+    def _complete(self, meta: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        """Merge one recording's windows into its grade."""
+        grades = len(self._card.grades)
+        told = [json.loads(row["meta"]) for row in rows]
+        probs_SG = np.concatenate([np.frombuffer(row["probs"], np.float64).reshape(-1, grades) for row in rows])
+        embedding_SE = np.concatenate([np.frombuffer(row["embedding"], np.float32) for row in rows])
+        outputs = SegmentOutputs(
+            probs_SG,
+            embedding_SE.reshape(len(probs_SG), -1),
+            np.array([share for part in told for share in part[ACTIVITY]], np.float32),
+        )
+        start_s = [start for part in told for start in part[START_S]]
+        item = {**meta["item"], MODEL_ID: self._card.model_id}
+        try:
+            graded = merge_windows(self._card, outputs)
+        except RecordingError as error:
+            self._items.append(
+                {**failed_item(item[RECORDING], item[VERSION], item[STAMP], error), MODEL_ID: self._card.model_id}
+            )
+            self._failed += 1
+            return
+        self._recordings.append(self._recording_row(item, meta, graded))
+        self._segments += self._segment_rows(item, start_s, outputs, graded)
+        part = grades_folder.recordings_part(self._name, self._parts + 1)
+        self._items.append({**item, OUTCOME: DONE, PART: part})
+        self._done += 1
+        self._ungradable += graded.merged is None
+
+    def _recording_row(self, item: dict[str, Any], meta: dict[str, Any], graded: RecordingGrade) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            RECORDING: item[RECORDING],
+            VERSION: item[VERSION],
+            GRADABLE: graded.merged is not None,
+            REASON: graded.reason,
+            WARNING: meta[WARNING],
+            SEGMENTS: len(graded.weight_S),
+            DURATION_S: meta[DURATION_S],
+            MODEL_ID: self._card.model_id,
+            GRADED_AT: datetime.now(UTC),
+        }
+        if graded.merged:
+            row |= {
+                GRADE: self._card.grades[graded.merged.grade],
+                SCORE: graded.merged.score,
+                CONFIDENCE: graded.merged.confidence,
+                **self._probabilities(graded.merged.probs_G.tolist()),
+            }
+        return row
+
+    def _segment_rows(
+        self, item: dict[str, Any], start_s: list[float], outputs: SegmentOutputs, graded: RecordingGrade
+    ) -> list[dict[str, Any]]:
+        return [
+            {
+                RECORDING: item[RECORDING],
+                VERSION: item[VERSION],
+                MODEL_ID: self._card.model_id,
+                SEGMENT: number,
+                START_S: start_s[number],
+                ACTIVITY: float(outputs.activity_S[number]),
+                **self._probabilities(outputs.probs_SG[number].tolist()),
+                WEIGHT: float(graded.weight_S[number]),
+            }
+            for number in range(len(start_s))
+        ]
+
+    def _probabilities(self, probs_G: list[float]) -> dict[str, float]:
+        return {probability_column(grade): p for grade, p in zip(self._card.grades, probs_G, strict=True)}
+
+    def _commit(self, deleted: list[str] | None = None) -> None:
+        """Write the parts, then the manifest that makes them count."""
+        items = [*self._items, *outdated(self._state, self._items, deleted or [])]
+        if items or self._state.settings is None:
+            self._parts += 1
+            self._state = self._commits.commit(
+                self._name, self._settings, items, self._write_parts(items), build=self._write_parts
+            )
+        self._recordings, self._segments, self._items = [], [], []
+        self._committed_at = time.monotonic()
+
+    def _write_parts(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The rows of these items as two parts; again, over the same files, if another run was first with some."""
+        done = {(item[RECORDING], item[VERSION]) for item in items if item[OUTCOME] == DONE}
+        recordings = [row for row in self._recordings if (row[RECORDING], row[VERSION]) in done]
+        segments = [row for row in self._segments if (row[RECORDING], row[VERSION]) in done]
+        if not recordings:
+            return []
+        path = grades_folder.recordings_part(self._name, self._parts)
+        segments_path = grades_folder.segments_part(self._name, self._parts)
+        grades = self._card.grades
+        self._target.put(path, grades_folder.part_bytes(recordings, grades_schema(grades)))
+        self._target.put(segments_path, grades_folder.part_bytes(segments, segment_grades_schema(grades)))
+        return [{"path": path, "rows": len(recordings)}, {"path": segments_path, "rows": len(segments)}]
+
+    def finish(self, work: Plan) -> Outcome:
+        """The last commit, deletions included, and the views."""
+        self._commit(work.deleted)
+        rows = grades_folder.write_views(self._target, self._state, self._card.grades)
+        counts = [f"{count} {name}" for name in reversed(self._card.grades) if (count := _count(rows, name))]
+        text = f"{self._done + self._failed + work.kept + work.given_up} recordings: {self._done} graded"
+        text += f", {work.kept} kept" if work.kept else ""
+        text += f", {len(work.deleted)} gone" if work.deleted else ""
+        text += f", {self._ungradable} not gradable" if self._ungradable else ""
+        text += failed_text(self._failed, work.given_up, self._target.url(FAILURES_CSV))
+        text += f"; now {', '.join(counts)}" if counts else ""
+        text += f"; see {self._target.url(LATEST_CSV)}"
+        return Outcome(self._done, self._failed, work.kept, work.given_up, text)
+
+
+def _count(rows: pa.Table, grade: str) -> int:
+    return int(pc.sum(pc.equal(rows[GRADE], grade)).as_py() or 0)
+
+
+def _hear_in_parallel(
+    source: Store, card: ModelCard, network: SampleCNN, todo: list[Item], workers: int
+) -> Iterator[dict[str, Any]]:
+    gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    rows = [{"item": json.dumps(vars(item))} for item in todo]
+    tasks = max(workers, -(-len(rows) // RECORDINGS_A_TASK))
+    heard = (
+        ray.data.from_items(rows, override_num_blocks=min(tasks, len(rows)))
+        .map_batches(
+            WindowCutter,
+            fn_constructor_args=(source, card.settings, BATCH),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=0.5,  # a decoder and a grader share a core: on two cores neither may wait for the other's place
+        )
+        .map_batches(
+            WindowGrader,
+            fn_constructor_args=(card, network.state_dict(), gpus > 0),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=gpus or workers),
+            num_cpus=0.5,
+            num_gpus=1 if gpus else 0,
+        )
+    )
+    yield from heard.iter_rows()
+
+
+class WindowGrader:
+    """A Ray Data worker: rows of windows in, what the model says of them out.
+
+    The weights come from the driver: read here, they could be those of a model published since the run began.
+    """
+
+    def __init__(self, card: ModelCard, weights: Mapping[str, torch.Tensor], on_gpu: bool) -> None:
+        if not on_gpu:
+            torch.set_num_threads(1)  # one a process: the graders share the machine, and sums keep their order
+        network = card.network()
+        network.load_state_dict(weights)
+        self._grader = Grader(card, network, torch.device("cuda" if on_gpu else "cpu"))
+        self._samples = card.settings.segment_samples
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        probs, embeddings = [], []
+        for windows in batch["windows"]:
+            if not windows:  # of a recording that failed before it came here
+                probs.append(b"")
+                embeddings.append(b"")
+                continue
+            heard = self._grader.hear(np.frombuffer(windows, np.float32).reshape(-1, self._samples))
+            probs.append(heard[0].tobytes())
+            embeddings.append(heard[1].tobytes())
+        return {"meta": list(batch["meta"]), "number": list(batch["number"]), "probs": probs, "embedding": embeddings}

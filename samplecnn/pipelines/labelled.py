@@ -1,0 +1,84 @@
+"""Segments and labels joined for training and evaluation, with what falls through named in the log."""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from samplecnn.contract import RECORDING, VERSION
+from samplecnn.errors import UserError
+from samplecnn.flags import settings_dict
+from samplecnn.labels import LabelSettings, join, read_labels, require_gradable
+from samplecnn.network import plan_for
+from samplecnn.pipelines.runtime import some_names
+from samplecnn.segment_folder import SegmentsFolder, open_segments
+from samplecnn.store import open_store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The recordings that have both segments and a label, by name; grade_R: index, 0 = worst."""
+
+    folder: SegmentsFolder
+    recordings: list[str]
+    versions: list[str]
+    grade_R: npt.NDArray[np.int64]
+    group_R: list[str]
+    grades: tuple[str, ...]
+
+    def fingerprint(self, **settings: dict[str, Any]) -> str:
+        """A hash of the data and of what is done with it: equal means that the same model would come out."""
+        rows = [
+            list(row) for row in zip(self.recordings, self.versions, self.grade_R.tolist(), self.group_R, strict=True)
+        ]
+        whole = {
+            "recordings": rows,
+            "grades": self.grades,
+            "segments": settings_dict(self.folder.settings),
+            "network": str(plan_for(self.folder.settings.segment_samples)),
+            **settings,
+        }
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def labelled(segments: str, labels: str, settings: LabelSettings) -> Labelled:
+    """Join a segments folder and a labels file.
+
+    Raises UserError where either is missing or wrong, or where too little is left to learn from. A label without
+    segments and segments without a label are reported and are no error: the second can still be graded.
+    """
+    folder = open_segments(segments)
+    joined = join(
+        read_labels(read_file(labels, "--labels"), labels, settings), folder.recordings[RECORDING].to_pylist()
+    )
+    if joined.missing:
+        names = some_names(joined.missing)
+        log.warning("%d labels have no segments in %s and are left out: %s", len(joined.missing), segments, names)
+    if joined.unlabelled:
+        log.info("%d recordings have no label: %s", len(joined.unlabelled), some_names(joined.unlabelled))
+    require_gradable(joined.labels, settings, labels)
+    version = dict(zip(folder.recordings[RECORDING].to_pylist(), folder.recordings[VERSION].to_pylist(), strict=True))
+    recordings = sorted(joined.labels)
+    return Labelled(
+        folder=folder,
+        recordings=recordings,
+        versions=[version[name] for name in recordings],
+        grade_R=np.array([joined.labels[name].grade for name in recordings], dtype=np.int64),
+        group_R=[joined.labels[name].group for name in recordings],
+        grades=settings.names,
+    )
+
+
+def read_file(place: str, flag: str) -> bytes:
+    """One file, local or gs://. Raises UserError where it is missing."""
+    folder, _, name = place.rpartition("/")
+    try:
+        return open_store(folder or ("/" if place.startswith("/") else ".")).read(name).data
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"{flag} {place}: no such file") from None

@@ -1,0 +1,139 @@
+"""What every job needs around its work: Ray started or joined, progress a person can follow, a closing count."""
+
+import logging
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import ray
+import ray.data
+import ray.exceptions
+from tqdm import tqdm
+
+from samplecnn.errors import JobError, UserError
+from samplecnn.recordings import Plan
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY_S = 30.0
+FEW_ITEMS = 10  # below this, "more than half failed" says little
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job over recordings ended; its text is the job's closing line.
+
+    done, failed: recordings of this run; kept, given_up: of earlier ones, done and failed for good; summary: the
+    closing line.
+    """
+
+    done: int
+    failed: int
+    kept: int
+    given_up: int
+    summary: str
+
+    def exit_code(self, strict: bool) -> int:
+        """0 when every recording came out; 1 when nothing did, most of many failed, or, if strict, any did."""
+        tried = self.done + self.failed
+        failed = self.failed + self.given_up
+        nothing = failed > 0 and self.done + self.kept == 0
+        most = tried >= FEW_ITEMS and self.failed > tried / 2
+        return int(nothing or most or (strict and failed > 0))
+
+    def __str__(self) -> str:
+        return self.summary
+
+
+def require_recordings(work: Plan, place: str) -> None:
+    """Refuse a place without a single recording: it is more likely misspelt, or a disk not mounted, than emptied."""
+    if work.todo or work.failed or work.kept or work.given_up:
+        return
+    gone = f"though {len(work.deleted)} were there before; is the disk mounted?" if work.deleted else ""
+    others = f"{work.ignored} other files" if work.ignored else "no files at all"
+    raise UserError(f"--recordings {place}: holds no recordings, {gone or others}")
+
+
+def failed_text(failed: int, given_up: int, table: str) -> str:
+    """The part of a closing line that is about failures."""
+    counts = [f"{failed} failed"] if failed else []
+    counts += [f"{given_up} failed before"] if given_up else []
+    return f", {', '.join(counts)} ({table})" if counts else ""
+
+
+def new_run() -> str:
+    """A name for this run that no other run has; sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+@contextmanager
+def ray_session(workers: int | None = None) -> Iterator[int]:
+    """Join the cluster that a submitted job runs in, or start an embedded Ray; yields the number of CPUs to use.
+
+    A job that runs in a cluster finds RAY_ADDRESS set by Ray's own job manager.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Workers of an embedded Ray inherit the accelerator's visibility even where they ask for none; 2.60 announces this.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    joined = ray.is_initialized() or "RAY_ADDRESS" in os.environ
+    if not ray.is_initialized():
+        started = time.monotonic()
+        if joined:
+            ray.init(logging_level=logging.ERROR)
+        else:
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        log.info("Ray is up after %.0f s (%s)", time.monotonic() - started, "joined" if joined else "embedded")
+    for chatty in ("ray.data", "ray.train"):  # after the import, which sets levels of its own
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # our own counts recordings, not blocks
+    context.print_on_execution_start = False
+    try:
+        yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+    except ray.exceptions.RayError as error:
+        raise told_by_worker(error) from error
+    finally:
+        if not joined:
+            ray.shutdown()
+
+
+def told_by_worker(error: Exception) -> JobError:
+    """What a worker died of, in its own words: Ray wraps them in pages of its own frames, as text."""
+    ours = re.findall(r"^samplecnn\.errors\.\w+: (.+)$", str(error), re.MULTILINE)
+    if ours:
+        return JobError(ours[-1])
+    theirs = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception|Interrupt): .+)$", str(error), re.MULTILINE)
+    last = theirs[-1] if theirs else f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return JobError(f"a worker failed: {last} (--traceback shows where)")
+
+
+class Progress:
+    """A bar on a terminal, a log line now and then elsewhere."""
+
+    def __init__(self, total: int, unit: str) -> None:
+        self._bar = tqdm(total=total, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self._total, self._unit, self._done = total, unit, 0
+        self._reported = time.monotonic()
+
+    def add(self, count: int = 1) -> None:
+        """So many more are done."""
+        self._done += count
+        self._bar.update(count)
+        if self._bar.disable and time.monotonic() - self._reported > REPORT_EVERY_S:
+            self._reported = time.monotonic()
+            log.info("%d of %d %ss", self._done, self._total, self._unit.strip())
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
+
+
+def some_names(names: list[str], most: int = 5) -> str:
+    """The first few names for a log line: "a, b and 7 more"."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,267 @@
+"""train: data-parallel fitting under Ray Train, from checkpoint to checkpoint, to a published model.
+
+The run is named by a hash of data and settings: the same command goes on from its last checkpoint, a finished one is a
+no-op, and a corrected label starts a new run (Ray would go on from the old one's checkpoint). Checkpoints lie beside
+the model folder, never in it, and go when the model is published.
+"""
+
+import logging
+import os
+import tempfile
+import threading
+from dataclasses import asdict
+from typing import Any
+
+import ray
+import torch
+from pyarrow.fs import FileType
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer
+
+from samplecnn import fit as fitting
+from samplecnn import model_folder
+from samplecnn.batches import RecordingSet, read_recordings
+from samplecnn.errors import JobError, UserError
+from samplecnn.flags import settings_dict
+from samplecnn.folds import holdout
+from samplecnn.labels import Label, LabelSettings
+from samplecnn.model_folder import ModelCard
+from samplecnn.network import SampleCNN, plan_for
+from samplecnn.ordinal import DEFAULT_HEAD, HEADS
+from samplecnn.pipelines.labelled import Labelled, labelled
+from samplecnn.pipelines.runtime import ray_session, told_by_worker
+from samplecnn.recipe import FitSettings
+from samplecnn.segments import SegmentSettings
+from samplecnn.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+VALIDATION_SHARE = 0.2  # of the recordings, to decide which epoch is best
+CHECKPOINT = "state.pt"
+MOST_FAILURES = 3  # workers lost before the job gives up; Ray's default gives up at once
+START_LIMIT_S = 900  # a GPU machine takes minutes to boot; without a limit Ray waits for ever
+POLL_S = 0.5
+
+
+def train(
+    segments: str,
+    labels: str,
+    model: str,
+    label_settings: LabelSettings,
+    fit_settings: FitSettings,
+    *,
+    seed: int,
+    workers: int | None = None,
+) -> str:
+    """Train a model and publish it; returns the closing line.
+
+    workers: data-parallel processes; None: one a GPU, or a single one on CPUs. Raises UserError for labels that cannot
+    be learned from, JobError where training fails.
+    """
+    data = labelled(segments, labels, label_settings)
+    run = data.fingerprint(fit=settings_dict(fit_settings), seed={"seed": seed})
+    open_store(model)  # a wrong place is refused now, not after hours
+    checkpoints = open_store(model.rstrip("/") + ".checkpoints")
+    filesystem, base = checkpoints.filesystem()
+    trained = _trained_already(model, run)
+    if trained:
+        _clear(checkpoints)
+        return f"{model}: trained already on these labels with these settings (model {trained}): nothing to do"
+    with ray_session() as cpus:
+        gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+        workers = workers or max(1, gpus)
+        _require_room(workers, gpus, cpus)
+        threads = _threads(workers, gpus)
+        journal = _Journal.remote()  # type: ignore[attr-defined]
+        config = {
+            "data": data,
+            "fit": fit_settings,
+            "seed": seed,
+            "threads": threads,
+            "journal": journal,
+        }
+        log.info(
+            "training on %d recordings with %d workers on %s", len(data.recordings), workers, "GPUs" if gpus else "CPUs"
+        )
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_LIMIT_S))
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config=config,
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu=gpus > 0,
+                resources_per_worker={"CPU": threads, **({"GPU": 1} if gpus else {})},
+            ),
+            run_config=RunConfig(
+                name=run,
+                storage_path=base,
+                storage_filesystem=filesystem,
+                failure_config=FailureConfig(max_failures=MOST_FAILURES, controller_failure_limit=MOST_FAILURES),  # type: ignore[call-arg]
+                checkpoint_config=CheckpointConfig(num_to_keep=2),
+            ),
+        )
+        try:
+            with _Followed(journal):
+                result = trainer.fit()
+        except TrainingFailedError as error:
+            raise told_by_worker(error) from error
+        if refusal := ray.get(journal.refusal.remote()):
+            raise JobError(refusal)
+        if result.checkpoint is None:
+            raise JobError(f"training ended without a checkpoint; {result.error or 'no reason was given'}")
+        state = _read_state(result.checkpoint)
+    history = state["history"]
+    best = max((row for row in history if row["best"]), key=lambda row: int(row["epoch"]))
+    settings = data.folder.settings
+    card = ModelCard(
+        plan=plan_for(settings.segment_samples),
+        settings=settings,
+        grades=data.grades,
+        training_data=run,
+        metrics={"recordings": len(data.recordings), "best_epoch": best["epoch"], "history": history},
+    )
+    card = model_folder.publish(model, card, state["fit"]["best"])
+    _clear(checkpoints)
+    held = f", held-out kappa {best['valid_kappa']:.2f}" if best["valid_kappa"] is not None else ""
+    return f"{model}: model {card.model_id}, best after epoch {best['epoch']} of {history[-1]['epoch']}{held}"
+
+
+def _clear(checkpoints: Store) -> None:
+    """Remove the checkpoints, those of older runs too: their labels or settings are no longer these."""
+    filesystem, base = checkpoints.filesystem()
+    if filesystem.get_file_info(base).type != FileType.NotFound:
+        filesystem.delete_dir(base)
+
+
+def _trained_already(model: str, run: str) -> str | None:
+    """The id of the model in this folder, if it came out of this very run."""
+    try:
+        card, _ = model_folder.load(model)
+    except UserError:
+        return None  # none there, or a broken one: publish says so if it must not be replaced
+    return card.model_id if card.training_data == run else None
+
+
+def _require_room(workers: int, gpus: int, cpus: int) -> None:
+    """Refuse what could only wait for ever on a machine that does not grow."""
+    if "RAY_ADDRESS" not in os.environ and workers > (gpus or cpus):
+        raise UserError(
+            f"--workers {workers}: this machine has {gpus or cpus} {'GPUs' if gpus else 'cores'}: choose fewer"
+        )
+
+
+def _threads(workers: int, gpus: int) -> int:
+    """CPUs for each worker, so that the workers of a machine share it and none asks for more than a machine has."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    able = [node for node in nodes if node.get("GPU" if gpus else "CPU", 0) >= 1]
+    on_one = -(-workers // max(1, len(able)))
+    return max(1, min((int(node.get("CPU", 1)) for node in able), default=1) // on_one)
+
+
+def recording_set(data: Labelled, folder: str) -> RecordingSet:
+    """The labelled recordings, rebuilt into a file in `folder`."""
+    labels = {
+        name: Label(name, int(grade), group)
+        for name, grade, group in zip(data.recordings, data.grade_R, data.group_R, strict=True)
+    }
+    return read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)
+
+
+def split(recordings: RecordingSet, seed: int) -> tuple[RecordingSet, RecordingSet | None]:
+    """(to train on, to validate on): groups whole; None where there are too few to hold any back."""
+    held = holdout(recordings.grade_R, list(recordings.groups), VALIDATION_SHARE, seed)
+    if not held.any():
+        return recordings, None
+    return recordings.subset((~held).nonzero()[0]), recordings.subset(held.nonzero()[0])
+
+
+def new_network(settings: SegmentSettings, grades: int, seed: int) -> SampleCNN:
+    """The network that a fit starts from."""
+    return SampleCNN(plan_for(settings.segment_samples), HEADS[DEFAULT_HEAD].outputs(grades), seed=seed)
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """One of the data-parallel workers; all take the same steps, and the first one writes the checkpoints."""
+    torch.set_num_threads(config["threads"])
+    data: Labelled = config["data"]
+    context = ray.train.get_context()
+    first = context.get_world_rank() == 0
+    checkpoint = ray.train.get_checkpoint()
+    state = _read_state(checkpoint) if checkpoint else {"fit": None, "history": []}
+    with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
+        learn, check = split(recording_set(data, folder), config["seed"])
+        network = new_network(data.folder.settings, len(data.grades), config["seed"])
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        history = state["history"]
+        reports = fitting.fit(
+            network, learn, check, config["fit"], seed=config["seed"], device=device, state=state["fit"]
+        )
+        while True:
+            try:
+                report = next(reports, None)
+            except JobError as error:  # the loss is no number, on every worker alike: no use in trying again
+                ray.get(config["journal"].refuse.remote(str(error)))
+                return
+            if report is None:
+                return
+            row = {name: value for name, value in asdict(report).items() if name != "state"}
+            history = [*history, row]
+            if first:
+                ray.get(config["journal"].add.remote(str(report)))
+            with tempfile.TemporaryDirectory(prefix="samplecnn-") as written:
+                if first:
+                    torch.save({"fit": report.state, "history": history}, os.path.join(written, CHECKPOINT))
+                # Every worker reports, or Ray waits; the first one's checkpoint is the only one.
+                ray.train.report(row, checkpoint=Checkpoint.from_directory(written) if first else None)
+
+
+def _read_state(checkpoint: Checkpoint) -> dict[str, Any]:
+    with checkpoint.as_directory() as folder:
+        state = torch.load(os.path.join(folder, CHECKPOINT), weights_only=True, map_location="cpu")
+    return dict(state)
+
+
+@ray.remote(num_cpus=0)
+class _Journal:
+    """Carries the workers' lines to the driver's terminal."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._refusal = ""
+
+    def add(self, line: str) -> None:
+        self._lines.append(line)
+
+    def refuse(self, why: str) -> None:
+        self._refusal = why
+
+    def refusal(self) -> str:
+        return self._refusal
+
+    def since(self, count: int) -> list[str]:
+        return self._lines[count:]
+
+
+class _Followed:
+    """Logs a journal's lines for as long as the block lasts."""
+
+    def __init__(self, journal: Any) -> None:
+        self._journal, self._seen = journal, 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        last = False
+        while not last:
+            last = self._done.wait(POLL_S)  # once more after the end, for the last lines
+            lines = ray.get(self._journal.since.remote(self._seen))
+            self._seen += len(lines)
+            for line in lines:
+                log.info("%s", line)

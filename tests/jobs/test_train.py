@@ -1,0 +1,140 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from samplecnn import model_folder
+from samplecnn.errors import JobError, UserError
+from samplecnn.labels import LabelSettings
+from samplecnn.pipelines.labelled import labelled
+from samplecnn.pipelines.prepare import prepare
+from samplecnn.pipelines.train import train
+from samplecnn.recipe import FitSettings
+from samplecnn.segments import SegmentSettings
+from tests.fixtures.jobs import kill_job_when, run_job, write_labels
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
+# One second at 100 Hz: the paths are those of any length, and an epoch takes a moment.
+SEGMENTS = SegmentSettings(sample_rate=100, segment_s=1.0, hop_s=1.0)
+FIT = FitSettings(epochs=4, crops=4, batch_size=16)
+FLAGS = ("--epochs", 4, "--crops", 4, "--batch-size", 16)
+
+
+@pytest.fixture(scope="module")
+def segments(recordings, one_ray, tmp_path_factory) -> str:
+    place = str(tmp_path_factory.mktemp("train") / "segments")
+    prepare(str(recordings[0]), place, SEGMENTS)
+    return place
+
+
+@pytest.fixture(scope="module")
+def undisturbed(segments, recordings, tmp_path_factory) -> Path:
+    model = tmp_path_factory.mktemp("undisturbed") / "model"
+    ended = run_job("train", "--segments", segments, "--labels", recordings[1], "--model", model, *FLAGS)
+    assert ended.returncode == 0, ended.stderr
+    assert "epoch 4/4" in ended.stderr
+    return model
+
+
+def history(model: Path) -> list[dict]:
+    return model_folder.load(str(model))[0].metrics["history"]
+
+
+def weights(model: Path) -> dict[str, torch.Tensor]:
+    return model_folder.load(str(model))[1].state_dict()
+
+
+def test_a_model_comes_out_that_says_what_it_was_trained_on(undisturbed):
+    card, network = model_folder.load(str(undisturbed))
+    assert card.grades == ("C", "B", "A")
+    assert card.settings == SEGMENTS
+    assert card.metrics["recordings"] == 12
+    assert [row["epoch"] for row in card.metrics["history"]] == [1, 2, 3, 4]
+    assert network(torch.zeros(2, 100)).shape == (2, 3)
+    assert not Path(f"{undisturbed}.checkpoints").exists()
+
+
+def test_a_finished_run_is_not_trained_again(undisturbed, segments, recordings):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
+    ended = run_job("train", "--segments", segments, "--labels", recordings[1], "--model", undisturbed, *FLAGS)
+    assert "nothing to do" in ended.stdout
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_two_workers_learn_what_one_learns(undisturbed, segments, recordings, tmp_path):
+    train(segments, str(recordings[1]), str(tmp_path / "model"), LabelSettings(), FIT, seed=0, workers=2)
+    for name in ("train_loss", "valid_loss"):
+        one, two = ([row[name] for row in history(model)] for model in (undisturbed, tmp_path / "model"))
+        np.testing.assert_allclose(two, one, rtol=2e-3)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_command_ends_in_the_same_model(undisturbed, segments, recordings, tmp_path):
+    model = tmp_path / "model"
+    args = ("train", "--segments", segments, "--labels", recordings[1], "--model", model, *FLAGS)
+    checkpoints = Path(f"{model}.checkpoints")
+
+    def written() -> int:
+        return len(list(checkpoints.glob("*/checkpoint_*/state.pt")))
+
+    kill_job_when(checkpoints.exists, *args)  # before the first epoch
+    kill_job_when(lambda: written() >= 1, *args)  # between epochs
+    kill_job_when(lambda: any(model.glob("*/model.safetensors")), *args)  # while the model is published
+    ended = run_job(*args)
+
+    assert ended.returncode == 0, ended.stderr
+    assert not checkpoints.exists()
+    assert history(model) == history(undisturbed)
+    for name, tensor in weights(undisturbed).items():
+        assert torch.equal(tensor, weights(model)[name]), name
+
+
+def test_a_corrected_label_is_another_run(undisturbed, segments, recordings, tmp_path):
+    text = recordings[1].read_text(encoding="utf-8")
+    labels = tmp_path / "labels.csv"
+    labels.write_text(text.replace(",C\n", ",B\n", 1), encoding="utf-8")
+    said = train(segments, str(labels), str(tmp_path / "model"), LabelSettings(), FIT, seed=0)
+    assert "nothing to do" not in said
+    assert model_folder.load(str(tmp_path / "model"))[0].training_data != (
+        model_folder.load(str(undisturbed))[0].training_data
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], "no labels"),
+        ([("elsewhere.wav", "A"), ("nowhere.wav", "B")], "none of its recordings has segments"),
+        (
+            [("take 00 für Élise.wav", "A"), ("take 01 für Élise.flac", "A")],
+            "every recording with segments has grade A",
+        ),
+        ([("take 00 für Élise.wav", "D")], "grade 'D'"),
+    ],
+)
+def test_labels_that_nothing_can_be_learned_from_are_refused_in_one_line(rows, words, segments, tmp_path):
+    labels = write_labels(tmp_path / "labels.csv", rows)
+    with pytest.raises(UserError, match=words):
+        train(segments, str(labels), str(tmp_path / "model"), LabelSettings(), FIT, seed=0)
+
+
+def test_a_loss_that_is_no_number_ends_training_at_once_in_one_line(segments, recordings, tmp_path):
+    wild = FitSettings(epochs=2, crops=4, batch_size=16, learning_rate=1e30)
+    with pytest.raises(JobError, match="lower --learning-rate"):
+        train(segments, str(recordings[1]), str(tmp_path / "model"), LabelSettings(), wild, seed=0)
+
+
+def test_other_segments_are_another_run(segments, recordings, tmp_path):
+    other = str(tmp_path / "segments")
+    prepare(str(recordings[0]), other, SegmentSettings(sample_rate=200, segment_s=1.0, hop_s=1.0))
+    one, two = (labelled(place, str(recordings[1]), LabelSettings()).fingerprint() for place in (segments, other))
+    assert one != two
+
+
+def test_missing_places_are_named(segments, recordings, tmp_path):
+    with pytest.raises(UserError, match="no segments there"):
+        train(str(tmp_path / "none"), str(recordings[1]), str(tmp_path / "m"), LabelSettings(), FIT, seed=0)
+    with pytest.raises(UserError, match=r"--labels .*no such file"):
+        train(segments, str(tmp_path / "none.csv"), str(tmp_path / "m"), LabelSettings(), FIT, seed=0)

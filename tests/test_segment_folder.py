@@ -1,0 +1,47 @@
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from samplecnn.commits import DONE, OUTCOME, STAMP, failed_item
+from samplecnn.contract import RECORDING, VERSION, segments_schema
+from samplecnn.errors import RecordingError
+from samplecnn.segment_folder import OUTCOMES_KEY, SETTINGS_KEY, settings_json, staged_path, staged_shards
+from samplecnn.segments import SegmentSettings
+from samplecnn.store import open_store
+
+SETTINGS = SegmentSettings()
+DONE_ITEM = {RECORDING: "a.wav", VERSION: "1", STAMP: "s", OUTCOME: DONE}
+
+
+def stage(store, items, settings=SETTINGS) -> None:
+    with (
+        store.open_output(staged_path("run", "shard.parquet")) as sink,
+        pq.ParquetWriter(sink, segments_schema(5000, 500)) as writer,
+    ):
+        writer.add_key_value_metadata({OUTCOMES_KEY: json.dumps(items), SETTINGS_KEY: settings_json(settings)})
+
+
+@pytest.mark.parametrize(
+    ("items", "settings", "adopted"),
+    [
+        ([DONE_ITEM], SETTINGS, True),
+        ([failed_item("a.wav", "1", "s", RecordingError("decode", "broken"))], SETTINGS, True),
+        ([failed_item("a.wav", "1", "s", RecordingError("read", "storage is away", False))], SETTINGS, False),
+        ([{**DONE_ITEM, VERSION: "0"}], SETTINGS, False),
+        ([{**DONE_ITEM, RECORDING: "gone.wav"}], SETTINGS, False),
+        ([DONE_ITEM], SegmentSettings(hop_s=5.0), False),
+    ],
+    ids=["whole", "broken for good", "failed in passing", "older version", "deleted", "other settings"],
+)
+def test_a_shard_of_a_killed_run_is_taken_over_only_where_it_still_fits(items, settings, adopted, tmp_path):
+    store = open_store(str(tmp_path))
+    stage(store, items, settings)
+    adopt, remove = staged_shards(store, SETTINGS, {"a.wav": "1"})
+    assert (len(adopt), len(remove)) == ((1, 0) if adopted else (0, 1))
+
+
+def test_half_a_shard_is_cleared_away(tmp_path):
+    store = open_store(str(tmp_path))
+    store.put(staged_path("run", "shard.parquet"), b"PAR1 and then the power went")
+    assert staged_shards(store, SETTINGS, {"a.wav": "1"}) == ([], [staged_path("run", "shard.parquet")])
