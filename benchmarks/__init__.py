@@ -1,0 +1,1 @@
+"""Measurements, one question a module: `python -m benchmarks --help`."""
