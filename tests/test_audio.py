@@ -395,6 +395,15 @@ def test_child_that_does_not_answer_is_given_up_in_time(good):
         assert decoder.decode(good).duration_s == 2.0
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal: a shell that starts pytest in the background has it ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_leaves_a_decoder_that_works(good):
     with Decoder(500) as decoder:
         child = stopped_child(decoder, good)

@@ -51,7 +51,7 @@ def test_a_second_run_of_the_day_replaces_only_what_it_measured(tmp_path, monkey
 
 
 def test_another_process_is_measured_by_its_own_clock_and_memory():
-    code = "x = bytes(50_000_000); [n * n for n in range(10**6)]; print('done', flush=True); input()"
+    code = "x = b'x' * 80_000_000; [n * n for n in range(10**6)]; print('done', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from samplecnn.errors import UserError
 from samplecnn.labels import LabelSettings
 from samplecnn.model_folder import ModelCard
 from samplecnn.network import SampleCNN, plan_for
-from samplecnn.pipelines.grade import grade
+from samplecnn.pipelines import grade as grading
 from samplecnn.segments import SegmentSettings
 from samplecnn.tables import read_csv
 from tests.fixtures.audio import noise, tone, truncate, write_audio
@@ -38,6 +39,8 @@ from tests.fixtures.jobs import kill_job_when, run_job, write_recordings
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
 SETTINGS = SegmentSettings(segment_s=2.0, hop_s=1.0)
+# One worker of a kind: most of what a test waits for is workers that start, two at a time on two cores.
+grade = partial(grading.grade, workers=1)
 
 
 def publish(place: Path, seed: int = 0, grades: str = "A,B,C") -> str:
@@ -108,7 +111,7 @@ def test_grading_again_keeps_every_grade(recordings, model, undisturbed):
     assert {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*.*") if p.is_file()} == before
 
 
-@pytest.mark.parametrize(("workers", "count"), [(1, 12), (2, 3)])
+@pytest.mark.parametrize(("workers", "count"), [(2, 12), (1, 3)])
 def test_grades_are_the_same_bit_for_bit_with_other_workers_and_other_company(
     workers, count, recordings, model, undisturbed, tmp_path
 ):

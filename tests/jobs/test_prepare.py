@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -11,7 +12,7 @@ import pytest
 
 from samplecnn.contract import FAILURES_CSV, MESSAGE, RECORDING, SEGMENT, VERSION, WARNING, WAVEFORM
 from samplecnn.errors import UserError
-from samplecnn.pipelines.prepare import prepare
+from samplecnn.pipelines import prepare as preparing
 from samplecnn.segments import SegmentSettings
 from samplecnn.tables import read_csv
 from tests.fixtures.audio import noise, tone, truncate, write_audio, write_silent_film
@@ -19,6 +20,8 @@ from tests.fixtures.jobs import kill_job_when, run_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
 SETTINGS = SegmentSettings()
+# One worker of a kind: most of what a test waits for is workers that start, two at a time on two cores.
+prepare = partial(preparing.prepare, workers=1)
 
 
 def rows(segments: Path) -> list[tuple]:
