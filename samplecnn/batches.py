@@ -25,9 +25,9 @@ from samplecnn.labels import Label
 from samplecnn.segments import (
     SegmentSettings,
     Windows,
+    audible_windows,
     frame_at,
     grading_windows,
-    normalising_gain,
     playing,
     rebuild,
 )
@@ -115,9 +115,8 @@ def read_recordings(
                 waveform_T, active_F = rebuild(table)
             except ValueError as error:
                 raise JobError(f"{name}: its segments cannot be put together ({error}): prepare again") from None
-            gain = normalising_gain(waveform_T, active_F, settings.sample_rate)
-            most_active = grading_windows(active_F, len(waveform_T), settings).activity_S.max()
-            if gain == 0 or most_active < SILENT_SEGMENT_ACTIVITY:
+            windows, gain = audible_windows(waveform_T, active_F, settings)
+            if windows.activity_S.max() < SILENT_SEGMENT_ACTIVITY:
                 left_out.append(name)
                 continue
             sink.write(np.ascontiguousarray(waveform_T, np.float32).data)

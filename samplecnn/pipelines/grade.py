@@ -31,6 +31,7 @@ from samplecnn.commits import (
     LogState,
     failed_item,
     joined,
+    new_run,
     newest,
     outdated,
     require_same_settings,
@@ -67,7 +68,7 @@ from samplecnn.merge import SegmentOutputs
 from samplecnn.model_folder import ModelCard
 from samplecnn.network import SampleCNN
 from samplecnn.pipelines.prepare import COMMIT_EVERY_S, COMMIT_RECORDINGS
-from samplecnn.pipelines.runtime import Outcome, Progress, failed_text, new_run, ray_session, require_recordings
+from samplecnn.pipelines.runtime import Outcome, Progress, failed_text, ray_session, require_recordings
 from samplecnn.pipelines.windows import WindowCutter
 from samplecnn.recordings import Item, Plan, plan
 from samplecnn.store import Store, open_store

@@ -24,6 +24,7 @@ from samplecnn.commits import (
     CommitLog,
     LogState,
     failed_item,
+    new_run,
     outdated,
     require_same_settings,
     restamped,
@@ -44,7 +45,7 @@ from samplecnn.contract import (
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.flags import settings_dict
 from samplecnn.leases import Lease, hold
-from samplecnn.pipelines.runtime import Outcome, Progress, failed_text, new_run, ray_session, require_recordings
+from samplecnn.pipelines.runtime import Outcome, Progress, failed_text, ray_session, require_recordings
 from samplecnn.recordings import Item, Plan, plan
 from samplecnn.segment_folder import OUTCOMES_KEY, SETTINGS_KEY, Staged, settings_json, staged_path
 from samplecnn.segments import SegmentSettings, cut

@@ -3,13 +3,11 @@
 import logging
 import os
 import re
-import secrets
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import ray
 import ray.data
@@ -65,11 +63,6 @@ def failed_text(failed: int, given_up: int, table: str) -> str:
     counts = [f"{failed} failed"] if failed else []
     counts += [f"{given_up} failed before"] if given_up else []
     return f", {', '.join(counts)} ({table})" if counts else ""
-
-
-def new_run() -> str:
-    """A name for this run that no other run has; sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
 @contextmanager

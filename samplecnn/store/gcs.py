@@ -71,15 +71,11 @@ class GcsStore:
         return other.removeprefix(root) if other.startswith(root) and other != root else None
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        return self._listed(prefix, None)
-
-    def _listed(self, prefix: str, most: int | None) -> Iterator[Entry]:
         start = self._full("")
         with self._plainly("", "bucket"):
             blobs = self._client().list_blobs(
                 self.bucket,
                 prefix=start + prefix,
-                max_results=most,
                 page_size=PAGE,
                 fields="items(name,generation,size,updated,md5Hash),nextPageToken",
                 **self._limits(),
@@ -128,7 +124,7 @@ class GcsStore:
 
     def _bucket_exists(self) -> bool:
         try:
-            next(self._listed("", 1), None)
+            next(self.list(), None)
         except UserError:
             return False
         return True
