@@ -87,6 +87,11 @@ class Flags:
             self._parser.add_argument(flag_name(name), required=name in names, metavar="PLACE", help=PLACES[name])
         return self
 
+    def argument(self, name: str, help: str) -> "Flags":
+        """What a script works on, given without a flag."""
+        self._parser.add_argument(name, metavar=name.upper(), help=help)
+        return self
+
     def common(self, *names: str) -> "Flags":
         """Flags that several jobs share: workers, seed, strict."""
         for name in names:
@@ -138,6 +143,7 @@ def run(main: Callable[[], int]) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for chatty in ("google", "urllib3", "ray", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("google.auth").setLevel(logging.ERROR)  # missing credentials end the job, in a line of our own
     try:
         return main()
     except UserError as error:

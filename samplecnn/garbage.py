@@ -2,10 +2,11 @@
 
 A part without a manifest may belong to a run that is about to commit it. So a part goes only if everything that its
 run wrote is older than a safe age, by the storage's own time stamps. Those say nothing if our clock is wrong: a file
-that is newer than our now stops the whole collection.
+that is newer than our now stops the whole collection, and before anything is removed the storage is asked for its time.
 """
 
 import logging
+import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -70,6 +71,24 @@ def outlived(manifests: Iterable[Entry], before_s: float) -> list[Entry]:
     snapshots = [(number, entry) for entry in manifests if (number := snapshot_number(entry.name)) is not None]
     newest_first = [entry for _, entry in sorted(snapshots, key=lambda pair: pair[0], reverse=True)]
     return [entry for entry in newest_first[SNAPSHOTS_KEPT:] if entry.updated_s < before_s]
+
+
+def require_same_clock(store: Store, now_s: float) -> None:
+    """Raises JobError if the storage has another time: by a clock that runs ahead, what was just written looks old.
+
+    Asked by writing a file. Locally a clock that jumped is the storage's too, and safe_days is all the safety there is.
+    """
+    name = f"{PARTS}/clock-{secrets.token_hex(8)}/probe"  # where the next collection finds it, should we be killed
+    store.create(name, b"")
+    try:
+        (probe,) = store.list(name)
+    finally:
+        store.delete(name)
+    if abs(probe.updated_s - now_s) > CLOCKS_APART_S:
+        raise JobError(
+            f"{store.url()}: this machine's clock is {abs(probe.updated_s - now_s) / 3600:.1f} h off: "
+            "nothing was deleted: set it right"
+        )
 
 
 def delete(store: Store, garbage: Sequence[Entry]) -> int:

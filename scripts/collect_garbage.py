@@ -10,7 +10,7 @@ Killed runs, and runs that came second, leave parts that count for nothing. With
 import time
 
 from samplecnn.flags import Flags, run
-from samplecnn.garbage import GarbageSettings, delete, find_garbage
+from samplecnn.garbage import GarbageSettings, delete, find_garbage, require_same_clock
 from samplecnn.store import open_store
 
 
@@ -18,6 +18,8 @@ def main() -> int:
     flags = Flags(__doc__).places("grades").settings(GarbageSettings)
     args = flags.switch("delete", "remove the files, instead of only naming them").parse()
     store = open_store(args.grades)
+    if args.delete:
+        require_same_clock(store, time.time())
     garbage = find_garbage(store, time.time(), args.build(GarbageSettings).safe_days)
     for entry in garbage:
         print(f"{entry.size_bytes:>12,}  {store.url(entry.name)}")

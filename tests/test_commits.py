@@ -287,6 +287,7 @@ def test_on_gcs_a_lost_reply_is_no_lost_race(gate: Gate, bucket: str) -> None:
     runs[0].commit()
     gate.faults(Fault("lose_reply", method="POST", match="manifests"))
     state = runs[1].commit()
+    assert [line.split()[0] for line in gate.fired()] == ["lose_reply", "503", "lose_reply"]
     assert state.last == 2
     assert rows_of(runs[0].store, CommitLog(gcs_store(gate, bucket), "grades").state()) == Counter("abcd")
 

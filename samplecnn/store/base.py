@@ -1,12 +1,14 @@
 """What a store is: the values it hands out and the methods that its callers use."""
 
+import contextlib
+import errno
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-from samplecnn.errors import RecordingError
+from samplecnn.errors import JobError, RecordingError
 
 
 @dataclass(frozen=True)
@@ -105,3 +107,14 @@ class Store(Protocol):
 def changed() -> RecordingError:
     """The fault of a recording that is not, or no longer, the version that was planned."""
     return RecordingError("read", "changed while being read: left for the next run", False)
+
+
+@contextlib.contextmanager
+def room(full: str) -> Iterator[None]:
+    """Raises JobError where a disk is full. full: the line that says which, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise JobError(full) from None

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import errno
 import os
+import re
 import secrets
 import tempfile
 import threading
@@ -26,7 +27,7 @@ from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from samplecnn.errors import JobError, LostRace, RecordingError, UserError
-from samplecnn.store.base import Blob, Entry, changed
+from samplecnn.store.base import Blob, Entry, changed, room
 
 PAGE = 1000  # objects a page of a listing, the most that Google gives
 TOKEN = "samplecnn-token"  # in an object's metadata: which call wrote it
@@ -226,7 +227,9 @@ class GcsStore:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.url(name)) from None
             raise UserError(f"gs://{self.bucket}: no such bucket, or this account may not see it") from None
         except (api.Forbidden, api.Unauthorized) as error:
-            reason = " ".join(error.message.split())[:300]
+            # Google's own sentence, out of the request's address and a reply in JSON or not.
+            told = re.search(r': "?([^":]+ does not have storage\.\w+\.\w+ access)', error.message)
+            reason = told[1] if told else " ".join(error.message.split())[:300]
             raise UserError(f"{self.url(name)}: access denied ({reason}): grant this account the permission") from None
         except (auth.DefaultCredentialsError, auth.RefreshError):
             raise UserError(
@@ -258,9 +261,5 @@ def _new_client(emulator: str) -> Any:
 
 @contextlib.contextmanager
 def _room(folder: str) -> Iterator[None]:
-    try:
+    with room(f"{folder}: the disk for temporary files is full: make room, or set TMPDIR to another"):
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise JobError(f"{folder}: the disk for temporary files is full: make room, or set TMPDIR to another") from None

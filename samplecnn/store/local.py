@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from samplecnn.errors import LostRace, RecordingError, UserError
-from samplecnn.store.base import Blob, Entry, changed
+from samplecnn.store.base import Blob, Entry, changed, room
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +205,8 @@ class LocalStore:
                     os.unlink(leftover.path)
         path = os.path.join(folder, f"tmp-{secrets.token_hex(8)}")
         try:
-            yield path
+            with room(f"{self.place}: the disk is full: make room and run the same command again"):
+                yield path
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
