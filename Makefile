@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test bench lint format constraints docs clean
+.PHONY: help setup demo demo-gcs test bench lint format constraints docs clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -17,6 +17,9 @@ $(READY): requirements.txt requirements-dev.txt constraints.txt pyproject.toml s
 
 demo: $(READY)  ## perform 15 recordings, prepare, evaluate, train, grade six unseen ones (under demo/)
 	@scripts/demo.sh
+
+demo-gcs: $(READY)  ## the same in a bucket, on a test server that speaks GCS's protocol; compares the grades
+	@$(BIN)/python scripts/demo_gcs.py
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest

@@ -8,9 +8,9 @@ reads the new parts alone: a night costs what is new, not what was ever graded.
 
 import io
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -74,23 +74,21 @@ def segments_part(run: str, number: int) -> str:
     return f"{PARTS}/{run}/segments-{number:05d}.parquet"
 
 
-def part_bytes(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
-    """Rows as a Parquet file of this schema."""
-    return parquet_bytes(pa.Table.from_pylist(rows, schema=schema))
-
-
 def grades_of(state: LogState) -> tuple[str, ...]:
     """The grades that a begun folder belongs to, worst first."""
     assert state.settings is not None
     return tuple(reversed(state.settings["grade_names"].split(",")))
 
 
-def latest(store: Store, state: LogState, grades: tuple[str, ...]) -> pa.Table:
+def latest(
+    store: Store, state: LogState, grades: tuple[str, ...], in_hand: Mapping[str, pa.Table] | None = None
+) -> pa.Table:
     """One row a recording: the grade that the log holds last for the version that is there now. grades: worst first.
 
     Rows come from the parts that the log names, or from the latest.parquet that is there, and of those only what the
-    log's items say is current. Raises JobError where a part is missing.
+    log's items say is current. in_hand: parts, by path, that need not be read. Raises JobError where a part is missing.
     """
+    in_hand = in_hand or {}
     schema = grades_schema(grades)
     current = _current(state)
     before, made_from = _before(store, schema)
@@ -99,7 +97,7 @@ def latest(store: Store, state: LogState, grades: tuple[str, ...]) -> pa.Table:
     tables = [_rows_of(before, current.filter(pc.field(MANIFEST) <= made_from))]
     missing = current.filter(pc.invert(pc.is_in(joined(current, *ITEM_KEY), joined(tables[0], *ITEM_KEY))))
     for path in sorted(set(missing[PART].to_pylist())):
-        part = pq.read_table(io.BytesIO(_part(store, path)), schema=schema)
+        part = in_hand[path] if path in in_hand else pq.read_table(io.BytesIO(_part(store, path)), schema=schema)
         tables.append(_rows_of(part, missing.filter(pc.field(PART) == path)))
     return pa.concat_tables(tables).sort_by(RECORDING)
 
@@ -133,11 +131,16 @@ def _part(store: Store, path: str) -> bytes:
         raise JobError(f"{store.url(path)}: missing, though the log names it: bring it back from a backup") from None
 
 
-def write_views(store: Store, state: LogState, grades: tuple[str, ...]) -> pa.Table:
-    """latest.* and failures.csv as the log has them now, or later than `state`; returns the latest grades."""
+def write_views(
+    store: Store, state: LogState, grades: tuple[str, ...], in_hand: Mapping[str, pa.Table] | None = None
+) -> pa.Table:
+    """latest.* and failures.csv as the log has them now, or later than `state`; returns the latest grades.
+
+    in_hand: parts, by path, that the caller wrote and that need not be read back.
+    """
 
     def build(state: LogState) -> dict[str, bytes]:
-        rows = latest(store, state, grades)
+        rows = latest(store, state, grades, in_hand)
         return {
             LATEST_PARQUET: parquet_bytes(rows.replace_schema_metadata({_MADE_FROM: str(state.last)})),
             LATEST_CSV: csv_bytes(rows),

@@ -76,10 +76,10 @@ def plan(store: Store, known: pa.Table, leave_out: Sequence[str] = ()) -> Plan:
     whose files are none of the recordings, where they lie inside (the output folders).
     Raises UserError for a place that does not exist.
     """
-    if not store.exists():
-        raise UserError(f"{store.url()}: no such folder, or nothing in it: check the path of the recordings")
     pages = _Pages(store, [prefix for prefix in map(store.inside, leave_out) if prefix])
     listed = pa.concat_tables([_LISTED.empty_table(), *pages]).combine_chunks()
+    if not len(listed) and not store.exists():  # asked only now: in a bucket it costs a request
+        raise UserError(f"--recordings {store.url()}: no such folder, or nothing in it: check the path")
     twice, listed = _spelled_twice(listed)
     standing = known.filter(pc.field(OUTCOME) != DELETED)
     # With the same stamp a file has the version that the log gives it; any row of that stamp will do.

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from samplecnn.commits import DELETED, FAILED, OUTCOME, CommitLog, LogState, newest
 from samplecnn.contract import FAILURES_SCHEMA, RECORDING, VERSION
 from samplecnn.errors import LostRace
-from samplecnn.store import Store
+from samplecnn.store import Entry, Store
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def rewrite(
     Writes only what differs: a run with nothing to do writes nothing.
     """
     while True:
-        seen = {name: _look(store, name) for name in names}
+        seen = _look(store, names)
         files = build(commits.state())
         lost = [name for name in names if not _replaced(store, name, files[name], seen[name])]
         if not lost:
@@ -58,12 +58,17 @@ def rewrite(
         log.info("%s: another run was first, making it again", ", ".join(map(store.url, lost)))
 
 
-def _look(store: Store, name: str) -> _Seen:
-    for entry in store.list(name):
-        if entry.name == name and entry.version:  # a bucket tells both in its listing
-            return _Seen(entry.version, entry.md5)
+def _look(store: Store, names: Sequence[str]) -> dict[str, _Seen]:
+    stems = sorted({name.rpartition(".")[0] for name in names})  # latest.csv and latest.parquet in one listing
+    listed = {entry.name: entry for stem in stems for entry in store.list(f"{stem}.")}
+    return {name: _look_at(store, listed[name]) if name in listed else _Seen() for name in names}
+
+
+def _look_at(store: Store, entry: Entry) -> _Seen:
+    if entry.version:  # a bucket tells both in its listing
+        return _Seen(entry.version, entry.md5)
     try:
-        blob = store.read(name)
+        blob = store.read(entry.name)
     except FileNotFoundError:
         return _Seen()
     return _Seen(blob.version, _md5(blob.data))

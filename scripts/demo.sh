@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# The whole job on an embedded Ray, under demo/: perform, prepare, evaluate, train, grade, print. Run by "make demo".
+# The whole job on an embedded Ray: perform, prepare, evaluate, train, grade, print. Run by "make demo" in the folder
+# demo/; "scripts/demo.sh gs://bucket/prefix" uploads the recordings there and keeps all results there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
+place=${1:-demo}
 mkdir -p demo
 
 say() { printf '\n== %s\n' "$*"; }
@@ -12,30 +14,36 @@ $python scripts/make_recordings.py --recordings demo/recordings --labels demo/la
 $python scripts/make_recordings.py --recordings demo/new --truth demo/new-truth.csv \
   --count 6 --performers 6 --first-performer 100 --prefix new
 
+if [[ $place == gs://* ]]; then
+  say "upload: recordings and labels into $place"
+  $python scripts/upload_demo.py "$place"
+fi
+
 say "prepare: recordings into segments"
-$python jobs/prepare.py --recordings demo/recordings --segments demo/segments
+$python jobs/prepare.py --recordings "$place/recordings" --segments "$place/segments"
 
 say "evaluate: cross-validation, grouped by performer, beside the baselines"
-$python jobs/evaluate.py --segments demo/segments --labels demo/labels.csv --evaluation demo/evaluation > demo/evaluation.txt
+evaluation=$($python jobs/evaluate.py \
+  --segments "$place/segments" --labels "$place/labels.csv" --evaluation "$place/evaluation")
 
 say "train: the model for new recordings"
-$python jobs/train.py --segments demo/segments --labels demo/labels.csv --model demo/model
+$python jobs/train.py --segments "$place/segments" --labels "$place/labels.csv" --model "$place/model"
 
 say "grade: recordings that the model has not seen"
-$python jobs/grade.py --recordings demo/new --model demo/model --grades demo/grades --regrade
+$python jobs/grade.py --recordings "$place/new" --model "$place/model" --grades "$place/grades" --regrade
 
-say "the grades (demo/grades/latest.csv)"
-$python scripts/show_grades.py --grades demo/grades
+say "the grades ($place/grades/latest.csv)"
+$python scripts/show_grades.py --grades "$place/grades"
 
 say "how far to trust them: cross-validation on the 15 labelled recordings"
-cat demo/evaluation.txt
+printf '%s\n' "$evaluation"
 
-cat <<'END'
-
-Where to look next
-  demo/grades/latest.csv          the grades, for a spreadsheet; latest.parquet for pandas and DuckDB
-  demo/evaluation/metrics.csv     how good the model is on recordings it has not heard, with intervals
-  demo/evaluation/predictions.csv what it said of each labelled recording when it was held out
-  demo/truth.csv, new-truth.csv   how well each one was really performed (no job ever sees these)
-  README.md                       your own recordings, and the cluster
+[[ -z ${STORAGE_EMULATOR_HOST:-} ]] || exit 0 # a test server: nobody can look at it later
+printf '\nWhere to look next\n'
+while IFS='|' read -r file what; do printf '  %-31s %s\n' "$file" "$what"; done <<END
+$place/grades/latest.csv|the grades, for a spreadsheet; latest.parquet for pandas and DuckDB
+$place/evaluation/metrics.csv|how good the model is on recordings it has not heard, with intervals
+$place/evaluation/predictions.csv|what it said of each labelled recording when it was held out
+demo/truth.csv, new-truth.csv|how well each one was really performed (no job ever sees these)
+README.md|your own recordings, and the cluster
 END

@@ -35,7 +35,7 @@ def grade(store: Store, run: str, names: Sequence[str], model: str = "m1", versi
     told = {"grade": "A", "score": 1.0, "p_A": 1.0, "p_B": 0.0, "confidence": 1.0, "gradable": True, "segments": 1}
     told |= {"version": version, "model_id": model, "graded_at": when, "duration_s": 9.0}
     rows = [{"recording": name, **told} for name in names]
-    store.put(path, grades_folder.part_bytes(rows, grades_schema(GRADES)))
+    store.put(path, parquet_bytes(pa.Table.from_pylist(rows, schema=grades_schema(GRADES))))
     items = [{"recording": n, "version": version, "model_id": model, "outcome": DONE, "part": path} for n in names]
     return log.commit(run, SETTINGS, [*items, *outdated(state, items, [])], [{"path": path, "rows": len(names)}])
 
@@ -82,6 +82,19 @@ def test_a_night_reads_its_own_parts_alone(gate: Gate, bucket: str) -> None:
     gate.clear()
     grades_folder.write_views(store, state, GRADES)
     assert [request.split()[0] for request in gate.requests() if "prefix=" not in request] == ["GET"]
+
+
+def test_a_part_in_hand_is_not_read_back_and_one_that_the_log_does_not_name_does_not_count(folder: Store) -> None:
+    state = grade(folder, "r1", "abc")
+    path = grades_folder.recordings_part("r1", 1)
+    rows = pq.read_table(io.BytesIO(folder.read(path).data))
+    ours = rows.set_column(3, rows.schema.field(3), pa.array([0.0] * 3))  # as good as the log's, but not the log's
+    in_hand = {path: rows, grades_folder.recordings_part("r9", 1): ours}
+    folder.delete(path)
+    assert grades_folder.write_views(folder, state, GRADES, in_hand).equals(rows)
+    other = grade(folder, "r2", "c", "m2")  # another run goes on meanwhile: its rows come from its own part
+    assert grades_folder.write_views(folder, state, GRADES, in_hand)["model_id"].to_pylist() == ["m1", "m1", "m2"]
+    assert other.last == state.last + 1
 
 
 def _of_other_grades(data: bytes) -> bytes:

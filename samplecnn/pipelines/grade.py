@@ -23,9 +23,12 @@ from samplecnn import grades_folder, model_folder
 from samplecnn.commits import (
     DELETED,
     DONE,
+    FAILED,
     ITEM_KEY,
+    MANIFEST,
     OUTCOME,
     PART,
+    RUN,
     STAMP,
     CommitLog,
     LogState,
@@ -72,6 +75,7 @@ from samplecnn.pipelines.runtime import Outcome, Progress, failed_text, ray_sess
 from samplecnn.pipelines.windows import WindowCutter
 from samplecnn.recordings import Item, Plan, plan
 from samplecnn.store import Store, open_store
+from samplecnn.tables import parquet_bytes
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +99,6 @@ def grade(
     if new_only and regrade:
         raise UserError("--new-only and --regrade contradict each other: give one of them")
     source, target = open_store(recordings), open_store(grades)
-    if not source.exists():
-        raise UserError(f"--recordings {recordings}: no such folder")
     card, network = model_folder.load(model)
     commits = CommitLog(target, "grades")
     state = commits.state()
@@ -176,7 +178,9 @@ class _Run:
         self._recordings: list[dict[str, Any]] = []
         self._segments: list[dict[str, Any]] = []
         self._items: list[dict[str, Any]] = []
-        self._parts = self._done = self._failed = self._ungradable = 0
+        self._in_hand: dict[str, pa.Table] = {}  # the parts of recordings that this run wrote, by path
+        self._versions: dict[str, str] = {}  # of all parts that this run wrote, by path
+        self._parts = self._done = self._failed = self._kept = self._ungradable = 0
         self._committed_at = time.monotonic()
 
     def restamp(self, touched: Mapping[tuple[str, str], str]) -> None:
@@ -187,7 +191,6 @@ class _Run:
     def fail(self, failed: list[dict[str, Any]]) -> None:
         """Note recordings that could not even be planned."""
         self._items += [{**item, MODEL_ID: self._card.model_id} for item in failed]
-        self._failed += len(failed)
 
     def take(self, row: dict[str, Any]) -> int:
         """Note a row of windows; returns 1 if that completes its recording."""
@@ -196,7 +199,6 @@ class _Run:
         if OUTCOME in meta["item"]:
             log.warning("%s: %s", name, meta["item"][MESSAGE])
             self._items.append({**meta["item"], MODEL_ID: self._card.model_id})
-            self._failed += 1
         else:
             rows = self._rows.setdefault(name, {})
             rows[int(row["number"])] = row
@@ -228,14 +230,11 @@ class _Run:
             self._items.append(
                 {**failed_item(item[RECORDING], item[VERSION], item[STAMP], error), MODEL_ID: self._card.model_id}
             )
-            self._failed += 1
             return
         self._recordings.append(self._recording_row(item, meta, graded))
         self._segments += self._segment_rows(item, start_s, outputs, graded)
         part = grades_folder.recordings_part(self._name, self._parts + 1)
         self._items.append({**item, OUTCOME: DONE, PART: part})
-        self._done += 1
-        self._ungradable += graded.merged is None
 
     def _recording_row(self, item: dict[str, Any], meta: dict[str, Any], graded: RecordingGrade) -> dict[str, Any]:
         row: dict[str, Any] = {
@@ -283,11 +282,24 @@ class _Run:
         items = [*self._items, *outdated(self._state, self._items, deleted or [])]
         if items or self._state.settings is None:
             self._parts += 1
+            before = self._state.last
             self._state = self._commits.commit(
                 self._name, self._settings, items, self._write_parts(items), build=self._write_parts
             )
+            self._count(before)
         self._recordings, self._segments, self._items = [], [], []
         self._committed_at = time.monotonic()
+
+    def _count(self, before: int) -> None:
+        """What the log took of this commit; what another run settled meanwhile is kept, not graded by this one."""
+        ours = self._state.items.filter((pc.field(MANIFEST) > before) & (pc.field(RUN) == self._name))
+        done = ours.filter(pc.field(OUTCOME) == DONE)
+        keys = set(zip(done[RECORDING].to_pylist(), done[VERSION].to_pylist(), strict=True))
+        failed = len(ours.filter(pc.field(OUTCOME) == FAILED))
+        self._done += len(keys)
+        self._failed += failed
+        self._kept += len(self._items) - len(keys) - failed
+        self._ungradable += sum(not row[GRADABLE] for row in self._recordings if (row[RECORDING], row[VERSION]) in keys)
 
     def _write_parts(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The rows of these items as two parts; again, over the same files, if another run was first with some."""
@@ -299,23 +311,34 @@ class _Run:
         path = grades_folder.recordings_part(self._name, self._parts)
         segments_path = grades_folder.segments_part(self._name, self._parts)
         grades = self._card.grades
-        self._target.put(path, grades_folder.part_bytes(recordings, grades_schema(grades)))
-        self._target.put(segments_path, grades_folder.part_bytes(segments, segment_grades_schema(grades)))
+        rows = pa.Table.from_pylist(recordings, schema=grades_schema(grades))
+        self._write(path, parquet_bytes(rows))
+        self._in_hand[path] = rows
+        segment_rows = pa.Table.from_pylist(segments, schema=segment_grades_schema(grades))
+        self._write(segments_path, parquet_bytes(segment_rows))
         return [{"path": path, "rows": len(recordings)}, {"path": segments_path, "rows": len(segments)}]
+
+    def _write(self, path: str, data: bytes) -> None:
+        """Write a part, or the part that we wrote anew. Under conditions: an upload that timed out and was tried again
+        may still arrive, after the part has lost rows.
+        """
+        version = self._versions.get(path)
+        self._versions[path] = self._target.replace(path, data, version) if version else self._target.create(path, data)
 
     def finish(self, work: Plan) -> Outcome:
         """The last commit, deletions included, and the views."""
         self._commit(work.deleted)
-        rows = grades_folder.write_views(self._target, self._state, self._card.grades)
+        rows = grades_folder.write_views(self._target, self._state, self._card.grades, self._in_hand)
         counts = [f"{count} {name}" for name in reversed(self._card.grades) if (count := _count(rows, name))]
-        text = f"{self._done + self._failed + work.kept + work.given_up} recordings: {self._done} graded"
-        text += f", {work.kept} kept" if work.kept else ""
+        kept = work.kept + self._kept
+        text = f"{self._done + self._failed + kept + work.given_up} recordings: {self._done} graded"
+        text += f", {kept} kept" if kept else ""
         text += f", {len(work.deleted)} gone" if work.deleted else ""
         text += f", {self._ungradable} not gradable" if self._ungradable else ""
         text += failed_text(self._failed, work.given_up, self._target.url(FAILURES_CSV))
         text += f"; now {', '.join(counts)}" if counts else ""
         text += f"; see {self._target.url(LATEST_CSV)}"
-        return Outcome(self._done, self._failed, work.kept, work.given_up, text)
+        return Outcome(self._done, self._failed, kept, work.given_up, text)
 
 
 def _count(rows: pa.Table, grade: str) -> int:

@@ -66,7 +66,7 @@ def prepare(recordings: str, segments: str, settings: SegmentSettings, workers: 
     Raises UserError for a missing folder, one without recordings, or segments made with other settings.
     """
     source, target = open_store(recordings), open_store(segments)
-    if not source.exists():
+    if not source.exists():  # told before the lease makes a segments folder
         raise UserError(f"--recordings {recordings}: no such folder")
     with hold(target, "prepare") as lease:
         commits = CommitLog(target, "segments")

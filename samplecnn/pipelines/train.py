@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 import torch
-from pyarrow.fs import FileType
+from pyarrow.fs import FileType, GcsFileSystem
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
@@ -60,13 +60,19 @@ def train(
     """
     data = labelled(segments, labels, label_settings)
     run = data.fingerprint(fit=settings_dict(fit_settings), seed={"seed": seed})
-    open_store(model)  # a wrong place is refused now, not after hours
+    place = open_store(model).root  # a wrong place is refused now, not after hours
+    if place.startswith("gs://") and "/" not in place.removeprefix("gs://"):  # its checkpoints would go into another
+        raise UserError(f"--model {model}: is a whole bucket: name a folder in it, such as {place}/model")
     checkpoints = open_store(model.rstrip("/") + ".checkpoints")
     filesystem, base = checkpoints.filesystem()
     trained = _trained_already(model, run)
     if trained:
         _clear(checkpoints)
         return f"{model}: trained already on these labels with these settings (model {trained}): nothing to do"
+    if isinstance(filesystem, GcsFileSystem):
+        # A marker of the folder: where Ray's create_dir finds none, it makes those of all folders above it too, which
+        # lie outside this place, and asks for the bucket (storage.buckets.get).
+        checkpoints.put("", b"")
     with ray_session() as cpus:
         gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
         workers = workers or max(1, gpus)

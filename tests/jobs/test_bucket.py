@@ -1,13 +1,33 @@
-"""The four jobs over gs:// places, against a real storage server: the same code, the same results."""
+"""The jobs over gs:// places, against a real storage server: the same code and results, and no needless permission."""
 
 import json
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from samplecnn.contract import GRADED_AT, LATEST_PARQUET, METRICS_JSON
+from samplecnn import model_folder
+from samplecnn.contract import (
+    CURRENT,
+    FAILURES_CSV,
+    GRADED_AT,
+    LATEST_CSV,
+    LATEST_PARQUET,
+    MESSAGE,
+    METRICS_JSON,
+    MODEL_ID,
+    RECORDING,
+)
+from samplecnn.errors import UserError
 from samplecnn.evaluation import EvaluationSettings
 from samplecnn.labels import LabelSettings
+from samplecnn.model_folder import ModelCard
+from samplecnn.network import SampleCNN, plan_for
 from samplecnn.pipelines.evaluate import evaluate
 from samplecnn.pipelines.grade import grade
 from samplecnn.pipelines.prepare import prepare
@@ -15,23 +35,63 @@ from samplecnn.pipelines.train import train
 from samplecnn.recipe import FitSettings
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import open_store
-from tests.fixtures.jobs import write_labels, write_recordings
+from samplecnn.tables import read_csv
+from tests.fixtures.gcs import Gate
+from tests.fixtures.jobs import ROOT, write_labels, write_recordings
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
 SETTINGS = SegmentSettings(sample_rate=100, segment_s=1.0, hop_s=1.0)
 FIT = FitSettings(epochs=2, crops=2, batch_size=12)
 
+GET, LIST, CREATE, DELETE = (f"storage.objects.{verb}" for verb in ("get", "list", "create", "delete"))
+PATHS = {"labels": "labels.csv", "checkpoints": "model.checkpoints"}
+# (command, place, permission) of the table that people read.
+TABLE = [
+    (command, place, permission)
+    for command, place, permissions in re.findall(
+        r"^\| (\S+\.py) \| (\w+) \| (.+) \|$", (ROOT / "docs" / "permissions.md").read_text(), re.MULTILINE
+    )
+    for permission in permissions.split(", ")
+]
+# Not taken away one by one: what a job needs only after minutes of work, and what costs it a recording, not the run.
+LATE = {
+    *(("jobs/train.py", "model", permission) for permission in (GET, LIST, CREATE, DELETE)),
+    *(("jobs/evaluate.py", "evaluation", permission) for permission in (CREATE, DELETE)),
+    *((f"jobs/{job}.py", "recordings", GET) for job in ("prepare", "grade")),
+}
 
-def whole_job(place: str) -> tuple[list[dict], dict]:
-    """Every job on recordings/ and labels.csv of a place: (latest grades, metrics)."""
-    recordings, segments, labels = f"{place}/recordings", f"{place}/segments", f"{place}/labels.csv"
-    prepare(recordings, segments, SETTINGS, workers=1)  # most of the time goes into starting workers
-    assert prepare(recordings, segments, SETTINGS).kept == 6
-    evaluate(segments, labels, f"{place}/evaluation", LabelSettings(), EvaluationSettings(folds=2), FIT, seed=0)
-    train(segments, labels, f"{place}/model", LabelSettings(), FIT, seed=0)
-    assert "nothing to do" in train(segments, labels, f"{place}/model", LabelSettings(), FIT, seed=0)
-    grade(recordings, f"{place}/model", f"{place}/grades", workers=1)
-    assert grade(recordings, f"{place}/model", f"{place}/grades").kept == 6
+
+def permitted(place: str, command: str) -> list[tuple[str, str]]:
+    """(permission, "bucket/name") of all that the table grants to this command."""
+    root = place.removeprefix("gs://")
+    return [(permission, f"{root}/{PATHS.get(of, of)}") for name, of, permission in TABLE if name == command]
+
+
+def jobs(place: str) -> dict[str, Callable[[], Any]]:
+    """Every job on recordings/ and labels.csv of a place."""
+    recordings, segments, labels, model, grades = (
+        f"{place}/{name}" for name in ("recordings", "segments", "labels.csv", "model", "grades")
+    )
+    evaluation, split = f"{place}/evaluation", EvaluationSettings(folds=2)
+    return {  # one worker: most of the time goes into starting workers
+        "jobs/prepare.py": lambda: prepare(recordings, segments, SETTINGS, workers=1),
+        "jobs/evaluate.py": lambda: evaluate(segments, labels, evaluation, LabelSettings(), split, FIT, seed=0),
+        "jobs/train.py": lambda: train(segments, labels, model, LabelSettings(), FIT, seed=0),
+        "jobs/grade.py": lambda: grade(recordings, model, grades, workers=1),
+    }
+
+
+def run_all(place: str, before: Callable[[str], None] = lambda job: None) -> tuple[list[dict], dict]:
+    """Every job, all but the dearest twice: (latest grades, metrics). before: called with the name of each."""
+    results = {}
+    for name, job in jobs(place).items():
+        before(name)
+        results[name] = job()
+        if name != "jobs/evaluate.py":
+            results[name] = job()
+    assert results["jobs/prepare.py"].kept == results["jobs/grade.py"].kept == 6
+    assert "nothing to do" in results["jobs/train.py"]
+    before("")
     filesystem, base = open_store(place).filesystem()
     latest = pq.read_table(f"{base}/grades/{LATEST_PARQUET}", filesystem=filesystem).drop_columns(
         [GRADED_AT, "version"]
@@ -39,20 +99,121 @@ def whole_job(place: str) -> tuple[list[dict], dict]:
     return latest.to_pylist(), json.loads(open_store(f"{place}/evaluation").read(METRICS_JSON).data)
 
 
-def test_a_bucket_gives_what_a_folder_gives(bucket, gate, tmp_path, monkeypatch):
-    rows = write_recordings(tmp_path / "recordings", 6)
-    labels = write_labels(tmp_path / "labels.csv", rows)
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
-    place = f"gs://{bucket}/school"
-    store = open_store(place)
-    for name, _ in rows:
-        store.put(f"recordings/{name}", (tmp_path / "recordings" / name).read_bytes())
-    store.put("labels.csv", labels.read_bytes())
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("school")
+    write_labels(root / "labels.csv", write_recordings(root / "recordings", 6))
+    return root
 
-    local_grades, local_metrics = whole_job(str(tmp_path))
-    grades, metrics = whole_job(place)
 
-    assert grades == local_grades
-    assert metrics == local_metrics
-    assert not list(store.list("model.checkpoints/"))
-    assert not list(store.list("segments/staging/"))
+@pytest.fixture(scope="module")
+def school(gcs_gate: Gate, folder: Path) -> Iterator[tuple[str, Any]]:
+    """(a place in a bucket that holds what the folder holds, what the jobs made of it with the listed permissions)."""
+    place = "gs://samplecnn-jobs/school"
+    gcs_gate.make_bucket("samplecnn-jobs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", gcs_gate.address)
+        for path in sorted(folder.rglob("*.*")):
+            open_store(place).put(str(path.relative_to(folder)), path.read_bytes())
+        made = run_all(place, lambda job: gcs_gate.permit(permitted(place, job) if job else None))
+        yield place, made
+
+
+def test_a_bucket_gives_what_a_folder_gives_with_no_permission_but_the_listed_ones(school: Any, folder: Path) -> None:
+    place, made = school
+    assert made == run_all(str(folder))
+    assert not list(open_store(place).list("model.checkpoints/"))
+    assert not list(open_store(place).list("segments/staging/"))
+
+
+def script(name: str, *flags: str) -> None:
+    """A script in this process: its errors come as they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *flags])
+        assert runpy.run_path(str(ROOT / name))["main"]() == 0
+
+
+def commands(place: str, model_id: str) -> dict[str, Callable[[], Any]]:
+    """The jobs, and the scripts that take places."""
+    grades = f"--grades={place}/grades"
+    return {
+        **jobs(place),
+        "scripts/show_grades.py": lambda: script("scripts/show_grades.py", grades),
+        "scripts/use_model.py": lambda: script(
+            "scripts/use_model.py", grades, f"--model={place}/model", f"--model-id={model_id}"
+        ),
+        "scripts/collect_garbage.py": lambda: script("scripts/collect_garbage.py", grades, "--delete"),
+    }
+
+
+def model_of(school: Any) -> str:
+    """The model that graded."""
+    return str(school[1][0][0][MODEL_ID])
+
+
+def short(value: str) -> str:
+    return value.rpartition("/")[2].rpartition("objects.")[2]
+
+
+@pytest.fixture
+def without(school: Any, gate: Gate) -> Callable[[str, str, str], None]:
+    """Runs a command that has something to write and to delete everywhere, but may not do one thing in one place."""
+    place, _ = school
+    store, root, model_id = open_store(place), place.removeprefix("gs://"), model_of(school)
+
+    def run(command: str, of: str, permission: str) -> None:
+        # With another model there is one to change back, or to train.
+        another = command == "scripts/use_model.py" or (of, permission) == ("checkpoints", CREATE)
+        store.put(f"model/{CURRENT}", b"0123456789abcdef" if another else model_id.encode())
+        store.delete(f"grades/{LATEST_CSV}")
+        store.put(f"grades/{FAILURES_CSV}", b"not ours")
+        store.put("model.checkpoints/old/state.pt", b"of a run that is over")
+        gate.permit([row for row in permitted(place, command) if row != (permission, f"{root}/{PATHS.get(of, of)}")])
+        commands(place, model_id)[command]()
+
+    return run
+
+
+@pytest.mark.parametrize(("command", "of", "permission"), [row for row in TABLE if row not in LATE], ids=short)
+def test_without_a_listed_permission_a_command_says_what_it_lacks(
+    command: str, of: str, permission: str, without: Callable[[str, str, str], None]
+) -> None:
+    with pytest.raises((UserError, PermissionError), match=rf"not have {permission} access"):
+        without(command, of, permission)
+
+
+@pytest.mark.parametrize("command", ["scripts/show_grades.py", "scripts/use_model.py", "scripts/collect_garbage.py"])
+def test_a_script_needs_no_permission_but_the_listed_ones(
+    command: str, without: Callable[[str, str, str], None]
+) -> None:
+    without(command, "nowhere", "nothing")
+
+
+@pytest.mark.parametrize("permission", [GET, LIST, CREATE, DELETE], ids=short)
+def test_publishing_a_model_takes_each_permission_that_training_has_on_the_model(
+    permission: str, school: Any, gate: Gate
+) -> None:
+    place, _ = school
+    model = f"{place}/model"
+    if permission == LIST:  # the first model of a place: there is no pointer to be found
+        open_store(model).delete(CURRENT)
+    network = SampleCNN(plan_for(SETTINGS.segment_samples), 3)
+    card = ModelCard(plan=network.plan, settings=SETTINGS, grades=("C", "B", "A"))
+    gate.permit([row for row in permitted(place, "jobs/train.py") if row != (permission, model.removeprefix("gs://"))])
+    with pytest.raises(UserError, match=rf"not have {permission} access"):
+        model_folder.publish(model, card, network.state_dict())
+    gate.permit(permitted(place, "jobs/train.py"))
+    model_folder.publish(model, card, network.state_dict())
+    model_folder.use(model, model_of(school))
+
+
+def test_recordings_that_may_not_be_read_are_rows_of_the_failures(school: Any, gate: Gate) -> None:
+    place, _ = school
+    open_store(place).put("recordings/new.wav", b"")
+    gate.permit([row for row in permitted(place, "jobs/grade.py") if row != (GET, f"{place[5:]}/recordings")])
+    outcome = jobs(place)["jobs/grade.py"]()
+    assert (outcome.failed, outcome.kept) == (1, 6)
+    gate.permit(None)
+    (row,) = read_csv(open_store(place).read(f"grades/{FAILURES_CSV}").data, "failures")
+    assert row[RECORDING] == "new.wav"
+    assert f"not have {GET} access" in row[MESSAGE]

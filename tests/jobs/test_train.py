@@ -138,3 +138,8 @@ def test_missing_places_are_named(segments, recordings, tmp_path):
         train(str(tmp_path / "none"), str(recordings[1]), str(tmp_path / "m"), LabelSettings(), FIT, seed=0)
     with pytest.raises(UserError, match=r"--labels .*no such file"):
         train(segments, str(tmp_path / "none.csv"), str(tmp_path / "m"), LabelSettings(), FIT, seed=0)
+
+
+def test_a_whole_bucket_is_no_place_for_a_model(segments, recordings):
+    with pytest.raises(UserError, match="is a whole bucket: name a folder in it, such as gs://school/model"):
+        train(segments, str(recordings[1]), "gs://school/", LabelSettings(), FIT, seed=0)

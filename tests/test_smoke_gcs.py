@@ -1,0 +1,110 @@
+"""The smoke test for real buckets, against the test server: what it says, how it ends, and what it leaves behind."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+
+from samplecnn.flags import run
+from scripts import smoke_gcs
+from tests.fixtures.gate import Fault
+from tests.fixtures.gcs import Gate
+from tests.fixtures.scripts import SCRIPTS, run_script
+
+
+def left_in(gate: Gate, bucket: str) -> list[str]:
+    """Every object of a bucket, the markers of folders included."""
+    with urllib.request.urlopen(f"{gate.address}/storage/v1/b/{bucket}/o", timeout=10) as response:
+        return [item["name"] for item in json.loads(response.read()).get("items", [])]
+
+
+@pytest.fixture
+def smoke(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
+    """The script in this process: its exit code."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
+
+    def run_here(place: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["smoke_gcs.py", place])
+        return run(smoke_gcs.main)
+
+    return run_here
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_ray")
+def test_it_says_what_it_verified_and_leaves_nothing(
+    gate: Gate, bucket: str, smoke: Callable[[str], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert smoke(f"gs://{bucket}/school/smoke/") == 0
+    told = capsys.readouterr().out
+    assert told.count("ok  ") == len(smoke_gcs.CHECKS) + 4
+    assert told.endswith("all of it holds\n")
+    assert f"removed all that was written under gs://{bucket}/school/smoke/samplecnn-smoke-" in told
+    assert left_in(gate, bucket) == []
+    written = {request for request in gate.requests() if request.startswith("POST")}
+    assert len(written) > 40
+    assert all("samplecnn-smoke-" in request or "/b/samplecnn" in request for request in written)
+
+
+def test_a_promise_that_is_not_kept_is_named_and_nothing_stays(
+    gate: Gate, bucket: str, smoke: Callable[[str], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate.faults(Fault("403", match="store/deleted"))
+    assert smoke(f"gs://{bucket}") == 2
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1
+    assert "store/deleted: access denied" in told.err
+    assert left_in(gate, bucket) == []
+
+
+def test_what_cannot_be_removed_is_told(
+    gate: Gate, bucket: str, smoke: Callable[[str], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate.faults(Fault("403", method="DELETE", times=10**6))
+    assert smoke(f"gs://{bucket}/x") == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "could not be removed, do it by hand" in first
+    assert "access denied" in second
+
+
+def test_what_lay_there_stays(gate: Gate, bucket: str, smoke: Callable[[str], int]) -> None:
+    store = smoke_gcs.open_store(f"gs://{bucket}")
+    store.put("school/", b"")
+    store.put("school/take.wav", b"x")
+    gate.faults(Fault("403", match="store/data/a.parquet"))
+    assert smoke(f"gs://{bucket}/school") == 2
+    assert left_in(gate, bucket) == ["school/", "school/take.wav"]
+
+
+def test_ctrl_c_leaves_nothing(gate: Gate, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
+    gate.faults(Fault("hold", match="store/deleted"))
+    command = [sys.executable, str(SCRIPTS / "smoke_gcs.py"), f"gs://{bucket}/smoke"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not gate.fired():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert left_in(gate, bucket)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    gate.release("store/deleted")
+    assert process.returncode == 130, err
+    assert "removed all that was written" in out
+    assert left_in(gate, bucket) == []
+
+
+def test_a_wrong_bucket_is_one_line(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
+    for place, line in (
+        ("gs://no-such-bucket/x", "error: gs://no-such-bucket: no such bucket, or this account may not see it\n"),
+        ("/tmp/folder", "error: /tmp/folder: is no bucket: write gs://bucket/prefix\n"),
+    ):
+        ended = run_script("smoke_gcs", place)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", line)
