@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.measure import Table, machine, versions
 
-MODULES = ("decode", "memory", "plans", "prepare_job")
+MODULES = ("decode", "memory", "plans", "planning", "prepare_job")
 SLOW = ("choose_model",)
 RESULTS = Path(__file__).parent / "results"
 
