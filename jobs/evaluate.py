@@ -3,10 +3,14 @@
 examples:
   python jobs/evaluate.py --segments segments --labels labels.csv --evaluation evaluation
   python jobs/evaluate.py --segments segments --labels labels.csv --evaluation evaluation --group piece --folds 8
+  python jobs/evaluate.py --segments at-500 --segments at-2000 --labels labels.csv --evaluation sweep
+  python jobs/evaluate.py --segments segments --labels labels.csv --evaluation both --group performer,piece --folds 3
 
-Splits never part a recording, nor a performer (or what --group names).
+Splits never part a recording, nor a performer (or what --group names; of several columns, nothing that is predicted
+shares any with what was learnt from). --segments may be given several times: a sweep over sample rates.
 """
 
+from samplecnn.architecture import NetworkSettings
 from samplecnn.evaluation import EvaluationSettings
 from samplecnn.flags import Flags, run
 from samplecnn.labels import LabelSettings
@@ -14,8 +18,12 @@ from samplecnn.recipe import FitSettings
 
 
 def main() -> int:
-    flags = Flags(__doc__).places("segments", "labels", "evaluation")
-    args = flags.settings(LabelSettings, EvaluationSettings, FitSettings).common("workers", "seed").parse()
+    flags = Flags(__doc__).places("segments", "labels", "evaluation", repeated=("segments",))
+    args = (
+        flags.settings(LabelSettings, EvaluationSettings, NetworkSettings, FitSettings)
+        .common("workers", "seed")
+        .parse()
+    )
     from samplecnn.pipelines.evaluate import evaluate  # after parsing: --help need not wait for Ray
 
     print(
@@ -25,6 +33,7 @@ def main() -> int:
             args.evaluation,
             args.build(LabelSettings),
             args.build(EvaluationSettings),
+            args.build(NetworkSettings),
             args.build(FitSettings),
             seed=args.seed,
             workers=args.workers,

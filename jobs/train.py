@@ -3,18 +3,25 @@
 examples:
   python jobs/train.py --segments segments --labels labels.csv --model model
   python jobs/train.py --segments gs://school/segments --labels labels.csv --model gs://school/model --workers 4
+  python jobs/train.py --segments segments --labels labels.csv --model model --evaluation evaluation
 
 On GPUs where the cluster has them, else on CPUs. The same command again goes on from the last checkpoint, and does
-nothing where that model is trained already.
+nothing where that model is trained already. With --evaluation the model is as sure of itself as `evaluate`, run with
+the same flags, found it right to be.
 """
 
+from samplecnn.architecture import NetworkSettings
 from samplecnn.flags import Flags, run
 from samplecnn.labels import LabelSettings
 from samplecnn.recipe import FitSettings
 
 
 def main() -> int:
-    flags = Flags(__doc__).places("segments", "labels", "model").settings(LabelSettings, FitSettings)
+    flags = (
+        Flags(__doc__)
+        .places("segments", "labels", "model", optional=("evaluation",))
+        .settings(LabelSettings, NetworkSettings, FitSettings)
+    )
     args = flags.common("workers", "seed").parse()
     from samplecnn.pipelines.train import train  # after parsing: --help need not wait for Ray
 
@@ -24,8 +31,10 @@ def main() -> int:
             args.labels,
             args.model,
             args.build(LabelSettings),
+            args.build(NetworkSettings),
             args.build(FitSettings),
             seed=args.seed,
+            evaluation=args.evaluation,
             workers=args.workers,
         )
     )

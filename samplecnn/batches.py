@@ -21,6 +21,7 @@ from torch import Tensor
 
 from samplecnn.contract import RECORDING, SILENT_SEGMENT_ACTIVITY, frames_of
 from samplecnn.errors import JobError
+from samplecnn.folds import holdout
 from samplecnn.labels import Label
 from samplecnn.segments import (
     SegmentSettings,
@@ -41,6 +42,7 @@ Bool = npt.NDArray[np.bool_]
 
 SAMPLES_FILE = "recordings.f32"
 ROWS_A_READ = 256  # 10 s at 500 Hz, float32 = 20 kB: 5 MB a read; at 16 kHz 164 MB
+VALIDATION_SHARE = 0.2  # of the recordings, to decide which epoch is best
 TRIES = 8  # draws for a window that is not silent; a pause of half the recording defeats them one time in 256
 
 
@@ -140,6 +142,14 @@ def read_recordings(
         groups=tuple(labels[name].group for name in names),
         left_out=tuple(sorted(left_out)),
     )
+
+
+def held_back(recordings: RecordingSet, seed: int) -> tuple[RecordingSet, RecordingSet | None]:
+    """(to train on, to validate on): groups whole; None where there are too few to hold any back."""
+    held = holdout(recordings.grade_R, list(recordings.groups), VALIDATION_SHARE, seed)
+    if not held.any():
+        return recordings, None
+    return recordings.subset(np.flatnonzero(~held)), recordings.subset(np.flatnonzero(held))
 
 
 def _tables(filesystem: fs.FileSystem, paths: Sequence[str], names: list[str]) -> Iterator[tuple[str, pa.Table]]:

@@ -71,6 +71,12 @@ PERFORMER = "performer"
 PIECE = "piece"
 SESSION = "session"
 
+LAYER = "layer"  # of a network, as its layer table names it
+FILTER = "filter"  # 0-based channel of a layer
+PEAK_HZ = "peak_hz"  # where the spectrum is largest
+ACTIVATION = "activation"  # mean response of the filter; 0: nothing was found that it answers to
+SPECTRUM = "spectrum"  # log10(1 + 10 power), from 0 Hz to half the sample rate
+
 # --- file names ------------------------------------------------------------------------------------------------------
 
 MANIFESTS = "manifests"  # the commit log of a segments or grades folder: manifests/<n>.json
@@ -90,6 +96,8 @@ CURRENT = "current"  # model/current: the id of the model to use, which lies in 
 METRICS_JSON = "metrics.json"
 METRICS_CSV = "metrics.csv"
 PREDICTIONS_CSV = "predictions.csv"
+FILTERS_PARQUET = "filters.parquet"
+FILTERS_PNG = "filters.png"
 
 # --- schemas ---------------------------------------------------------------------------------------------------------
 
@@ -116,6 +124,18 @@ def segments_schema(segment_samples: int, sample_rate: int) -> pa.Schema:
         ]
     )
 
+
+FILTERS_SCHEMA = pa.schema(
+    [  # filters.parquet: one row a filter, layer by layer, in a layer by peak_hz
+        pa.field(LAYER, pa.string(), nullable=False),
+        pa.field(FILTER, pa.int32(), nullable=False),
+        pa.field(PEAK_HZ, pa.float64(), nullable=False),
+        pa.field(ACTIVATION, pa.float32(), nullable=False),
+        pa.field(SAMPLE_RATE, pa.int32(), nullable=False),
+        pa.field(WAVEFORM, pa.list_(pa.float32()), nullable=False),
+        pa.field(SPECTRUM, pa.list_(pa.float32()), nullable=False),
+    ]
+)
 
 RECORDINGS_SCHEMA = pa.schema(
     [  # segments/recordings.*: what prepare made of each recording
@@ -189,10 +209,11 @@ def segment_grades_schema(grades: tuple[str, ...]) -> pa.Schema:
 
 
 def predictions_schema(grades: tuple[str, ...]) -> pa.Schema:
-    """evaluation/predictions.csv: out of fold, one row a recording."""
+    """evaluation/predictions.csv: out of fold, one row a recording and sample rate."""
     return pa.schema(
         [
             pa.field(RECORDING, pa.string(), nullable=False),
+            pa.field(SAMPLE_RATE, pa.int32(), nullable=False),
             pa.field(GRADE, pa.string(), nullable=False),
             pa.field(PREDICTED, pa.string(), nullable=False),
             pa.field(SCORE, pa.float64(), nullable=False),

@@ -5,6 +5,7 @@ held out, and is scored by the same metrics over recordings.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from samplecnn.contract import (
     PREDICTED,
     PREDICTIONS_CSV,
     RECORDING,
+    SAMPLE_RATE,
     SCORE,
     predictions_schema,
     probability_column,
@@ -31,6 +33,7 @@ from samplecnn.metrics import Metrics, conclusion, evaluate
 from samplecnn.tables import csv_bytes
 
 # R recordings, G grades (0 = worst).
+Probs = npt.NDArray[np.float64]
 
 MAJORITY = "majority"  # the grader that every other one is held against
 
@@ -39,7 +42,7 @@ MAJORITY = "majority"  # the grader that every other one is held against
 class EvaluationSettings:
     """How the recordings are split."""
 
-    folds: int = flag(5, "folds of the cross-validation")
+    folds: int = flag(5, "folds of the cross-validation (of each column, where --group names several)")
 
     def __post_init__(self) -> None:
         if self.folds < 2:
@@ -48,88 +51,129 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be predicted: recordings, their given grades, groups and folds, all [R]; grades worst first."""
+    """What is to be predicted: recordings, their given grades, groups and folds, all [R]; grades worst first.
+
+    sample_rate: what the model hears them at; seed: of the folds and of every draw.
+    """
 
     recordings: list[str]
     grade_R: npt.NDArray[np.int64]
     group_R: list[str]
     fold_R: npt.NDArray[np.int32]
     grades: tuple[str, ...]
+    sample_rate: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Out-of-fold probabilities of one grader, and the CPU seconds of its fits and predictions."""
+
+    probs_RG: Probs
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which of the graders is the model that `train` would train: its name, the fingerprint of data and settings
+    (labelled.py), and the temperature that its out-of-fold predictions ask for."""
+
+    name: str
+    fingerprint: str
+    temperature: float
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of each grader by name, in the order of the table, and the model's own predictions [R, G]."""
+    """Metrics and predictions of each grader by name, in the order of the table. settings: all that was decided."""
 
     task: Task
     metrics: dict[str, Metrics]
-    model: str
-    probs_RG: npt.NDArray[np.float64]
+    predicted: dict[str, Predicted]
+    model: Model
     settings: dict[str, Any]
 
     def table(self) -> str:
         """For a terminal: one line a grader, figures with their 95 % intervals, then what can be concluded."""
+        task = self.task
         width = max(len(name) for name in self.metrics)
-        lines = [f"{'grader':{width}}  {'accuracy':20}{'kappa':22}{'mean distance':20}{'p':>7}"]
+        lines = [
+            f"{task.sample_rate} Hz, {len(task.recordings)} recordings in {len(set(task.group_R))} groups, "
+            f"{len(set(task.fold_R.tolist()))} folds, seed {task.seed}",
+            f"{'grader':{width}}  {'accuracy':20}{'kappa':22}{'mean distance':20}{'p':>7}{'CPU s':>8}",
+        ]
         for name, m in self.metrics.items():
-            lines.append(f"{name:{width}}  {m.accuracy!s:20}{m.kappa!s:22}{m.mae!s:20}{m.p_value:7.4f}")
+            cpu_s = f"{self.predicted[name].cpu_s:8.1f}"
+            lines.append(f"{name:{width}}  {m.accuracy!s:20}{m.kappa!s:22}{m.mae!s:20}{m.p_value:7.4f}{cpu_s}")
         return "\n".join([*lines, "", self.conclusion()])
 
     def conclusion(self) -> str:
         """One plain sentence on the model."""
-        return conclusion(self.metrics[self.model], self.metrics[MAJORITY].accuracy.value)
+        return conclusion(self.metrics[self.model.name], self.metrics[MAJORITY].accuracy.value)
 
-    def files(self) -> dict[str, bytes]:
-        """metrics.json, metrics.csv and predictions.csv."""
-        whole = {
+    def to_json(self) -> dict[str, Any]:
+        """One entry of metrics.json."""
+        return {
+            "sample_rate": self.task.sample_rate,
             "settings": self.settings,
             "grades": list(reversed(self.task.grades)),
             "recordings": len(self.task.recordings),
             "groups": len(set(self.task.group_R)),
-            "graders": {name: asdict(metrics) for name, metrics in self.metrics.items()},
-            "model": self.model,
+            "splits": len(set(self.task.fold_R.tolist())),
+            "graders": {
+                name: {**asdict(metrics), "cpu_s": round(self.predicted[name].cpu_s, 1)}
+                for name, metrics in self.metrics.items()
+            },
+            "model": asdict(self.model),
             "conclusion": self.conclusion(),
             "note": "confusion[given][predicted] counts recordings, worst grade first",
         }
-        return {
-            METRICS_JSON: (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode(),
-            METRICS_CSV: csv_bytes(metrics_table(self.metrics)),
-            PREDICTIONS_CSV: csv_bytes(predictions_table(self.task, self.probs_RG)),
-        }
 
 
-def score_graders(
-    task: Task, probs: dict[str, npt.NDArray[np.float64]], model: str, settings: dict[str, Any], seed: int
-) -> Evaluation:
-    """Score out-of-fold probabilities [R, G] of each grader."""
+def score_graders(task: Task, predicted: dict[str, Predicted], model: Model, settings: dict[str, Any]) -> Evaluation:
+    """Score each grader's out-of-fold probabilities."""
     metrics = {
-        name: evaluate(task.grade_R, predicted_grades(probs_RG), len(task.grades), task.group_R, seed)
-        for name, probs_RG in probs.items()
+        name: evaluate(task.grade_R, predicted_grades(p.probs_RG), p.probs_RG, task.group_R, task.seed)
+        for name, p in predicted.items()
     }
-    return Evaluation(task, metrics, model, probs[model], settings)
+    return Evaluation(task, metrics, predicted, model, settings)
 
 
-def predicted_grades(probs_RG: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def predicted_grades(probs_RG: Probs) -> npt.NDArray[np.int64]:
     """The stated grade of each recording, by the rule that grading uses (merge.stated_grade)."""
     return np.array([stated_grade(probs_G) for probs_G in probs_RG], dtype=np.int64)
 
 
-def metrics_table(metrics: dict[str, Metrics]) -> pa.Table:
+def evaluation_files(evaluations: Sequence[Evaluation]) -> dict[str, bytes]:
+    """metrics.json, metrics.csv and predictions.csv of one evaluation, or of a sweep over sample rates."""
+    whole = {"evaluations": [evaluation.to_json() for evaluation in evaluations]}
+    return {
+        METRICS_JSON: (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode(),
+        METRICS_CSV: csv_bytes(pa.concat_tables([metrics_table(evaluation) for evaluation in evaluations])),
+        PREDICTIONS_CSV: csv_bytes(pa.concat_tables([predictions_table(evaluation) for evaluation in evaluations])),
+    }
+
+
+def metrics_table(evaluation: Evaluation) -> pa.Table:
     """One row a grader."""
     rows = []
-    for name, m in metrics.items():
-        row: dict[str, Any] = {"grader": name, "recordings": m.recordings}
-        for measure in ("accuracy", "kappa", "mae"):
+    for name, m in evaluation.metrics.items():
+        row: dict[str, Any] = {SAMPLE_RATE: evaluation.task.sample_rate, "grader": name, "recordings": m.recordings}
+        for measure in ("accuracy", "kappa", "mae", "rps", "log_loss"):
             figure = getattr(m, measure)
-            row |= {measure: figure.value, f"{measure}_low": figure.low, f"{measure}_high": figure.high}
-        rows.append({**row, "p_value": m.p_value})
+            value, low, high = (figure.value, figure.low, figure.high) if figure else (None, None, None)
+            row |= {measure: value, f"{measure}_low": low, f"{measure}_high": high}
+        row |= {"spearman": m.spearman, "off_by_two": m.off_by_two, "p_value": m.p_value}
+        rows.append({**row, "cpu_s": round(evaluation.predicted[name].cpu_s, 1), "seed": evaluation.task.seed})
     return pa.Table.from_pylist(rows)
 
 
-def predictions_table(task: Task, probs_RG: npt.NDArray[np.float64]) -> pa.Table:
-    """contract.predictions_schema: one row a recording."""
+def predictions_table(evaluation: Evaluation) -> pa.Table:
+    """The model's predictions (contract.predictions_schema): one row a recording."""
+    task, probs_RG = evaluation.task, evaluation.predicted[evaluation.model.name].probs_RG
     columns: dict[str, Any] = {
         RECORDING: task.recordings,
+        SAMPLE_RATE: [task.sample_rate] * len(task.recordings),
         GRADE: [task.grades[grade] for grade in task.grade_R],
         PREDICTED: [task.grades[grade] for grade in predicted_grades(probs_RG)],
         SCORE: [expected_score(probs_G) for probs_G in probs_RG],
@@ -138,3 +182,31 @@ def predictions_table(task: Task, probs_RG: npt.NDArray[np.float64]) -> pa.Table
     columns |= {probability_column(grade): probs_RG[:, index] for index, grade in enumerate(task.grades)}
     schema = predictions_schema(task.grades)
     return pa.table([pa.array(columns[name], schema.field(name).type) for name in schema.names], schema=schema)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `train` takes from an evaluation of the model that it trains: the temperature, and how good that model was
+    on recordings it had not heard (JSON values)."""
+
+    temperature: float
+    evaluation: dict[str, Any]
+
+
+def calibration_of(data: bytes, place: str, fingerprint: str) -> Calibration:
+    """The calibration in a metrics.json for the model of this fingerprint.
+
+    Raises UserError where the evaluation was of other data or settings, or is none.
+    """
+    try:
+        for told in json.loads(data)["evaluations"]:
+            model = told["model"]
+            if model["fingerprint"] == fingerprint:
+                of_model = {**told["graders"][model["name"]], "conclusion": told["conclusion"]}
+                return Calibration(float(model["temperature"]), of_model)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--evaluation {place}: {METRICS_JSON} is damaged ({error!r}): evaluate again") from None
+    raise UserError(
+        f"--evaluation {place}: of other segments, labels or settings than this training: evaluate with the same "
+        "flags first, or leave --evaluation out"
+    )

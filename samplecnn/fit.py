@@ -8,7 +8,7 @@ losses and gradients are those of one worker with the whole batch.
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,21 +18,19 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from samplecnn import metrics
-from samplecnn.batches import Items, RecordingSet, batch, epoch_items
+from samplecnn.augment import augment
+from samplecnn.batches import Batch, Items, RecordingSet, batch, epoch_items
 from samplecnn.errors import JobError
+from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
 from samplecnn.merge import DEFAULT_MERGE, SegmentOutputs, merge_rule
-from samplecnn.network import SampleCNN
+from samplecnn.optimisers import OPTIMISERS, Recipe, parameter_groups
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.recipe import FitSettings
 
 log = logging.getLogger(__name__)
 
 # B segments, R recordings, S windows of one recording, O outputs, G grades.
-
-WARM_UP = 0.1  # share of the steps in which the learning rate rises; then it falls to 0 along a cosine
-
-EPSILON = 1e-6  # of Adam; torch's 1e-8 lies below the rounding noise of these gradients
 
 # What torch.save writes and torch.load(weights_only=True) reads: tensors, numbers, strings, lists and dicts of them.
 State = dict[str, Any]
@@ -66,7 +64,7 @@ class EpochReport:
 
 
 def fit(
-    network: SampleCNN,
+    network: Hearing,
     train: RecordingSet,
     valid: RecordingSet | None,
     settings: FitSettings,
@@ -83,31 +81,38 @@ def fit(
     Under torch.distributed every worker calls this with the same arguments and gets the same reports.
     """
     network.to(device)
-    optimiser = _optimiser(network, settings)
+    recipe = OPTIMISERS[settings.recipe]
     rank, world = _rank_and_world()
     parallel: nn.Module = network
     if world > 1:
         parallel = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
-    done, stale, best_loss, best = 0, 0, math.inf, _weights(network)
+    done, stage, begun, stale, best_loss, best = 0, 0, 0, 0, math.inf, _weights(network)
+    optimiser = _optimiser(recipe, network, settings)
     if state is not None:
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
-        done, stale, best_loss, best = state["epoch"], state["stale"], state["best_loss"], state["best"]
+        done, stage, begun, stale = state["epoch"], state["stage"], state["begun"], state["stale"]
+        best_loss, best = state["best_loss"], state["best"]
     loss_of = HEADS[head].loss
 
     for epoch in range(done, settings.epochs):
-        if stale >= settings.patience:
-            log.info("no improvement in %d epochs: training ends after epoch %d", stale, epoch)
-            break
+        if _stage_is_over(recipe, settings, valid, stale, epoch - begun):
+            if stage + 1 == recipe.stages:
+                log.info("no improvement in %d epochs: training ends after epoch %d", stale, epoch)
+                break
+            stage, begun, stale = stage + 1, epoch, 0
+            network.load_state_dict(best)
+            optimiser = _optimiser(recipe, network, settings)
         items = epoch_items(train, seed, epoch, settings.crops, settings.batch_size)
         steps = len(items) // settings.batch_size
         network.train()
         total, rate = torch.zeros((), dtype=torch.float64, device=device), 0.0
         for step in range(steps):
-            rate = learning_rate(epoch * steps + step, settings.epochs * steps, settings.learning_rate)
+            taken = (epoch - begun) * steps + step
+            rate = recipe.rate(settings.learning_rate, stage, taken, settings.epochs * steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            share = batch(train, _share(items, step, settings.batch_size, rank, world))
+            share = _shared_batch(train, items, step, settings, rank, world)
             outputs_BO = parallel(share.waveform_BT.to(device), share.key_B)
             loss = loss_of(outputs_BO, share.grade_B.to(device)).sum()
             network.zero_grad()
@@ -142,6 +147,8 @@ def fit(
                 "best": best,
                 "best_loss": best_loss,
                 "epoch": epoch + 1,
+                "stage": stage,
+                "begun": begun,
                 "stale": stale,
             },
         )
@@ -149,42 +156,27 @@ def fit(
     network.eval()
 
 
-def learning_rate(step: int, steps: int, highest: float) -> float:
-    """The learning rate of a step: a straight rise, then a cosine down to 0. A function of the step alone, so that
-    there is no schedule to save."""
-    rising = max(1, round(steps * WARM_UP))
-    if step < rising:
-        return highest * (step + 1) / rising
-    return highest * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+def _optimiser(recipe: Recipe, network: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
+    return recipe.optimiser(parameter_groups(network, settings.weight_decay), settings.learning_rate)
 
 
-def _optimiser(network: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
-    """AdamW; biases and BatchNorm are left out of the decay, which would only fight their scale.
-
-    A convolution's bias stands before a BatchNorm, which takes it away again: its gradient is rounding noise, and Adam
-    would turn that into steps of full size. Left alone, and with EPSILON above the noise, one and two workers differ by
-    2e-5 in the held-out loss after 12 steps instead of 7e-3.
-    """
-    idle = {id(module.bias) for module in network.modules() if isinstance(module, nn.Conv1d)}
-    parameters = [p for p in network.parameters() if id(p) not in idle]
-    return torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
-        eps=EPSILON,
-    )
+def _stage_is_over(recipe: Recipe, settings: FitSettings, valid: RecordingSet | None, stale: int, epochs: int) -> bool:
+    """Has a stage of this many epochs settled? With nothing held out that shows it, each stage gets an equal share."""
+    if valid is None:
+        return epochs >= math.ceil(settings.epochs / recipe.stages)
+    return stale >= settings.patience
 
 
-def _share(items: Items, step: int, batch_size: int, rank: int, world: int) -> Items:
-    """This worker's contiguous part of a global batch; the parts differ by at most one segment."""
-    start = step * batch_size
-    return items.part(start + batch_size * rank // world, start + batch_size * (rank + 1) // world)
+def _shared_batch(train: RecordingSet, items: Items, step: int, settings: FitSettings, rank: int, world: int) -> Batch:
+    """This worker's contiguous part of a global batch, augmented; the parts differ by at most one segment."""
+    start, size = step * settings.batch_size, settings.batch_size
+    share = batch(train, items.part(start + size * rank // world, start + size * (rank + 1) // world))
+    heard_BT = augment(share.waveform_BT, share.key_B, train.settings.sample_rate, settings.augmentations)
+    return replace(share, waveform_BT=heard_BT)
 
 
 def _validate(
-    network: SampleCNN, valid: RecordingSet, head: str, device: torch.device, rank: int, world: int
+    network: Hearing, valid: RecordingSet, head: str, device: torch.device, rank: int, world: int
 ) -> tuple[float, float, float]:
     """Mean loss over recordings (of each the mean over its windows that are not silent), accuracy and kappa of the
     merged grades; the recordings are shared out over the workers."""

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from samplecnn.errors import JobError, UserError
 
@@ -24,6 +24,8 @@ PLACES = {
     "model": "folder or gs://bucket/prefix of the model",
     "grades": "folder or gs://bucket/prefix of the grades",
     "evaluation": "folder or gs://bucket/prefix of the evaluation",
+    "out": "folder or gs://bucket/prefix for what is written",
+    "onnx": "file to write, local or gs://bucket/name",
 }
 
 COMMON: dict[str, dict[str, Any]] = {
@@ -39,7 +41,7 @@ COMMON: dict[str, dict[str, Any]] = {
 
 
 def flag(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
-    """A settings field that is also a flag. help: one line, with the unit."""
+    """A settings field that is also a flag. help: one line, with the unit; default None: the line says what happens."""
     return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
 
 
@@ -81,10 +83,14 @@ class Flags:
             allow_abbrev=False,
         )
 
-    def places(self, *names: str, optional: Sequence[str] = ()) -> "Flags":
-        """Local folders or gs:// places; those in `optional` may be left out and are then None."""
+    def places(self, *names: str, optional: Sequence[str] = (), repeated: Sequence[str] = ()) -> "Flags":
+        """Local folders or gs:// places; those in `optional` may be left out and are then None, those in `repeated` may
+        be given several times and are lists."""
         for name in (*names, *optional):
-            self._parser.add_argument(flag_name(name), required=name in names, metavar="PLACE", help=PLACES[name])
+            action, more = ("append", "; may be given several times") if name in repeated else ("store", "")
+            self._parser.add_argument(
+                flag_name(name), required=name in names, action=action, metavar="PLACE", help=PLACES[name] + more
+            )
         return self
 
     def argument(self, name: str, help: str) -> "Flags":
@@ -109,19 +115,29 @@ class Flags:
         return self
 
     def settings(self, *classes: type) -> "Flags":
-        """One flag for each field that was made by flag()."""
+        """One flag for each field that was made by flag(); a bool's is --name or --no-name."""
         for cls in classes:
             for field in _flag_fields(cls):
-                kind = type(field.default)
+                kind = cast(type, field.type)  # no class of settings postpones its annotations
+                if kind is bool:
+                    self._on_off(field)
+                    continue
+                told = "" if field.default is None else f" (default: {field.default})"
                 self._parser.add_argument(
                     flag_name(field.name),
                     type=kind,
                     default=field.default,
                     choices=field.metadata["choices"],
                     metavar=None if field.metadata["choices"] else {int: "N", float: "X"}.get(kind, "TEXT"),
-                    help=f"{field.metadata['help']} (default: {field.default})",
+                    help=field.metadata["help"] + told,
                 )
         return self
+
+    def _on_off(self, field: dataclasses.Field[Any]) -> None:
+        told = f"{field.metadata['help']} (default: {'on' if field.default else 'off'})"
+        self._parser.add_argument(flag_name(field.name), action=argparse.BooleanOptionalAction, help=told)
+        # Not as the argument's default: before Python 3.13 argparse would add that to the help line once more.
+        self._parser.set_defaults(**{field.name: field.default})
 
     def parse(self, argv: Sequence[str] | None = None) -> Args:
         """The flags of this run. Raises UserError for a mistake; --help exits with code 0."""

@@ -5,6 +5,9 @@ Never split by segment: segments of one recording are near copies, and a model t
 
 import logging
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +16,39 @@ from sklearn.model_selection import StratifiedGroupKFold
 from samplecnn.errors import UserError
 
 log = logging.getLogger(__name__)
+
+
+# R recordings, C columns to group by.
+
+
+@dataclass(frozen=True)
+class Split:
+    """One training of a cross-validation, bool [R]: what is learnt from, and what is held out and predicted. A
+    recording may be neither."""
+
+    learn_R: npt.NDArray[np.bool_]
+    held_R: npt.NDArray[np.bool_]
+
+
+def splits(grade_R: npt.NDArray[np.int64], group_CR: Sequence[list[str]], folds: int, seed: int) -> list[Split]:
+    """A cross-validation: each recording is held out once, and none that is learnt from shares a group with it.
+
+    By several columns (performer and piece) the folds of one are crossed with those of the other: a split holds out
+    what lies in a fold of each, and learns from what lies in neither. So there are up to folds ** C splits, and the
+    rest, of a known performer or a known piece, is left out of both sides. Raises UserError where grouped_folds does,
+    or where too little is left to learn from.
+    """
+    fold_CR = [grouped_folds(grade_R, group_R, folds, seed) for group_R in group_CR]
+    found = []
+    for cell in product(range(folds), repeat=len(fold_CR)):
+        inside_CR = np.stack([fold_R == fold for fold_R, fold in zip(fold_CR, cell, strict=True)])
+        split = Split(learn_R=np.asarray(~inside_CR.any(axis=0)), held_R=np.asarray(inside_CR.all(axis=0)))
+        if not split.held_R.any():
+            continue
+        if len(set(grade_R[split.learn_R].tolist())) < 2:
+            raise UserError(f"--folds {folds}: a fold leaves fewer than two grades to learn from: choose more folds")
+        found.append(split)
+    return found
 
 
 def grouped_folds(grade_R: npt.NDArray[np.int64], group_R: list[str], folds: int, seed: int) -> npt.NDArray[np.int32]:

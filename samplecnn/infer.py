@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from samplecnn.errors import RecordingError
+from samplecnn.hearing import Hearing
 from samplecnn.merge import Merged, SegmentOutputs
 from samplecnn.model_folder import ModelCard
-from samplecnn.network import SampleCNN
 from samplecnn.ordinal import HEADS
 from samplecnn.segments import Windows, audible_windows, take
 
@@ -44,12 +44,12 @@ class RecordingGrade:
     weight_S: Float64
 
 
-def hear_batch(network: SampleCNN, windows_bT: Float32, device: torch.device) -> tuple[Tensor, Tensor]:
+def hear_batch(network: Hearing, windows_bT: Float32, device: torch.device) -> tuple[Tensor, Tensor]:
     """Outputs [b, O] and embeddings [b, E] of at most BATCH windows of one recording, float32 on the CPU.
 
     network: on `device`, in evaluation mode; windows_bT: level normalised.
     """
-    batch_BT = np.zeros((BATCH, network.plan.segment_samples), np.float32)
+    batch_BT = np.zeros((BATCH, network.segment_samples), np.float32)
     batch_BT[: len(windows_bT)] = windows_bT
     with torch.inference_mode():
         outputs_BO, embedding_BE = network.hear(torch.from_numpy(batch_BT).to(device))
@@ -57,11 +57,11 @@ def hear_batch(network: SampleCNN, windows_bT: Float32, device: torch.device) ->
 
 
 def hear(
-    network: SampleCNN, waveform_T: Float32, gain: float, windows: Windows, device: torch.device
+    network: Hearing, waveform_T: Float32, gain: float, windows: Windows, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Outputs [S, O] and embeddings [S, E] of a recording's windows: hours of samples, mapped from a file, pass in the
     memory of one batch."""
-    samples = network.plan.segment_samples
+    samples = network.segment_samples
     heard = []
     for start in range(0, len(windows), BATCH):
         windows_bT = take(waveform_T, windows, start, min(start + BATCH, len(windows)), samples) * np.float32(gain)
@@ -88,7 +88,7 @@ class Grader:
     Threads are the caller's business: torch.set_num_threads(1) in every process that grades, or bits may differ.
     """
 
-    def __init__(self, card: ModelCard, network: SampleCNN, device: torch.device) -> None:
+    def __init__(self, card: ModelCard, network: Hearing, device: torch.device) -> None:
         self.card, self.device = card, device
         self._network = network.to(device).eval()
 

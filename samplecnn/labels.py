@@ -5,7 +5,7 @@ Labels are joined when a model is trained or evaluated, so that correcting one d
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from samplecnn.contract import GRADE, PERFORMER, PIECE, RECORDING, match_key
@@ -23,7 +23,8 @@ class LabelSettings:
     grades: str = flag("A,B,C", "the grades, best first")
     group: str = flag(
         "auto",
-        "column that is never on both sides of a split; auto: performer, else piece, else each recording by itself",
+        "column that is never on both sides of a split, or several: performer,piece; auto: performer, else piece, "
+        "else each recording by itself",
     )
 
     def __post_init__(self) -> None:
@@ -34,22 +35,28 @@ class LabelSettings:
         """The grades, worst first."""
         return parse_grades(self.grades)
 
-    def group_column(self, columns: Iterable[str]) -> str:
-        """The column to split by, among those of the labels file."""
+    def group_columns(self, columns: Collection[str]) -> tuple[str, ...]:
+        """The columns to split by, among those of the labels file."""
         if self.group != "auto":
-            if self.group not in columns:
-                raise UserError(f"--group {self.group}: the labels have no such column, only {','.join(columns)}")
-            return self.group
-        return next((column for column in (PERFORMER, PIECE) if column in columns), RECORDING)
+            named = tuple(name.strip() for name in self.group.split(","))
+            for name in named:
+                if name not in columns:
+                    raise UserError(f"--group {name}: the labels have no such column, only {','.join(columns)}")
+            return named
+        return next(((column,) for column in (PERFORMER, PIECE) if column in columns), (RECORDING,))
 
 
 @dataclass(frozen=True)
 class Label:
-    """One labelled recording: grade is an index (0 = worst); recordings of one group are never parted by a split."""
+    """One labelled recording: grade is an index (0 = worst); recordings of one group are never parted by a split.
+
+    further: its groups by further columns, where splits keep several apart (folds.splits).
+    """
 
     recording: str
     grade: int
     group: str
+    further: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def read_labels(data: bytes, place: str, settings: LabelSettings) -> list[Label]
     missing = [column for column in (RECORDING, GRADE) if column not in rows[0]]
     if missing:
         raise UserError(f"{place}: no column {missing[0]} in {','.join(rows[0])}: the first line must name the columns")
-    group_column = settings.group_column(rows[0])
+    columns = settings.group_columns(rows[0])
     labels: dict[str, Label] = {}
     for number, row in enumerate(rows, start=1):
         name, grade = row[RECORDING].replace("\\", "/").removeprefix("./"), row[GRADE]
@@ -93,13 +100,14 @@ def read_labels(data: bytes, place: str, settings: LabelSettings) -> list[Label]
             )
         key = match_key(name)
         # An empty cell groups the recording with nothing but itself.
-        label = Label(name, settings.names.index(grade), row[group_column] or f"{RECORDING} {key}")
+        group, *further = (row[column] or f"{RECORDING} {key}" for column in columns)
+        label = Label(name, settings.names.index(grade), group, tuple(further))
         if key in labels and labels[key] != label:
             raise UserError(f"{place}: {name!r} stands there twice and differs: keep one line of it")
         labels[key] = label
     if len(labels) < len(rows):
         log.warning("%s: %d lines repeat another and count once", place, len(rows) - len(labels))
-    log.info("splits keep each %s on one side (--group)", group_column)
+    log.info("splits keep each %s on one side (--group)", " and each ".join(columns))
     return list(labels.values())
 
 

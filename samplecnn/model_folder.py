@@ -25,17 +25,18 @@ from torch import Tensor
 
 import samplecnn
 from samplecnn import contract
+from samplecnn.architecture import Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
 from samplecnn.errors import LostRace, UserError
 from samplecnn.merge import DEFAULT_MERGE, MERGE_RULES, MergeRule, merge_rule
-from samplecnn.network import BLOCKS, Plan, SampleCNN
+from samplecnn.network import SampleCNN
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of model.json; a reader refuses what it does not know
+FORMAT = 2  # of model.json; a reader refuses what it does not know
 NORMALISATION = "unit RMS over the active frames, once per recording"
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -74,7 +75,6 @@ class ModelCard:
     plan: Plan
     settings: SegmentSettings
     grades: tuple[str, ...]
-    block: str = "plain"
     head: str = DEFAULT_HEAD
     merge: str = DEFAULT_MERGE
     merge_parameters: Mapping[str, float] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class ModelCard:
             raise ValueError(f"grades {self.grades}: two or more different ones are needed")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature {self.temperature}: a number above 0 is needed")
-        for name, registry in ((self.block, BLOCKS), (self.head, HEADS), (self.merge, MERGE_RULES)):
+        for name, registry in ((self.head, HEADS), (self.merge, MERGE_RULES)):
             if name not in registry:
                 raise ValueError(f"{name!r} is none of {', '.join(registry)}")
         # Parameters left to their defaults are part of the card too: a default may change.
@@ -110,7 +110,7 @@ class ModelCard:
 
     def network(self) -> SampleCNN:
         """The network, its weights not loaded."""
-        return SampleCNN(self.plan, HEADS[self.head].outputs(len(self.grades)), self.block)
+        return SampleCNN(self.plan, len(self.grades), self.head)
 
     def to_json(self) -> bytes:
         """model.json."""
@@ -128,7 +128,6 @@ class ModelCard:
         return {
             "network": {
                 "family": "SampleCNN",
-                "block": self.block,
                 "head": self.head,
                 "plan": dataclasses.asdict(self.plan),
             },
@@ -153,7 +152,8 @@ def card_from_json(data: bytes, place: str) -> ModelCard:
     except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         _refuse(place, f"{MODEL_FILE} is damaged or was not written by samplecnn ({_one_line(error)}): train again")
     if not known:
-        _refuse(place, f"{MODEL_FILE} has format {told['format']}, this version reads {FORMAT}: update samplecnn")
+        cure = "train again" if told["format"] in range(FORMAT) else "update samplecnn"
+        _refuse(place, f"{MODEL_FILE} has format {told['format']}, this version reads {FORMAT}: {cure}")
     if card is None:
         _refuse(place, "other rules of silence and level than this version's: train again or use the version it names")
     if told.get("model_id") != card.model_id:
@@ -167,11 +167,12 @@ def _same_rules(told: Mapping[str, Any]) -> bool:
 
 def _card(told: Mapping[str, Any]) -> ModelCard:
     network, plan = told["network"], told["network"]["plan"]
+    if missing := {field.name for field in dataclasses.fields(Plan)} - plan.keys():
+        raise ValueError(f"the plan lacks {min(missing)}")  # a default would be another network
     return ModelCard(
         plan=Plan(**{**plan, "pools": tuple(plan["pools"]), "widths": tuple(plan["widths"])}),
         settings=SegmentSettings(sample_rate=told["sample_rate"], segment_s=told["segment_s"], hop_s=told["hop_s"]),
         grades=tuple(reversed([str(grade) for grade in told["grades"]])),
-        block=network["block"],
         head=network["head"],
         merge=told["merge"]["rule"],
         merge_parameters={str(name): float(value) for name, value in told["merge"]["parameters"].items()},
@@ -266,7 +267,8 @@ def load(place: str) -> tuple[ModelCard, SampleCNN]:
         weights = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         _refuse(place, f"{WEIGHTS_FILE} is no safetensors file ({_one_line(error)}): train again")
-    network = card.network()
+    with torch.device("meta"):  # no memory: a card may ask for any amount of it
+        network = card.network()
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     for name, tensor in network.state_dict().items():
         if shapes.pop(name, None) != tuple(tensor.shape) or weights[name].dtype != tensor.dtype:
@@ -275,6 +277,7 @@ def load(place: str) -> tuple[ModelCard, SampleCNN]:
             _refuse(place, f"{WEIGHTS_FILE} holds weights that are no numbers (at {name}): train again")
     if shapes:
         _refuse(place, f"{WEIGHTS_FILE} holds weights that its network lacks ({next(iter(shapes))}): train again")
+    network = card.network()
     network.load_state_dict(weights)
     return card, network.eval()
 

@@ -1,29 +1,52 @@
 """From the network's outputs to probabilities of ordered grades, and the losses that train them.
 
-A head says how many outputs the network has, what training minimises and what the outputs mean. Cross-entropy is the
-first post's and knows nothing of the order; CORAL and CORN will stand beside it (issue 4).
+A head is the network's last layer, what training minimises and what its outputs mean. Cross-entropy is the first
+post's and knows nothing of the order. CORAL and CORN ask of each step between grades whether the playing is beyond it:
+K grades, K-1 outputs, and probabilities of being beyond that never rise from one step to the next.
+The losses are a dozen lines; the package coral-pytorch has them too, but averages over the batch, and we need one loss
+a segment.
 """
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-# B segments, O outputs of the network, G grades (0 = worst).
+from samplecnn.architecture import NetworkSettings
+
+# B segments, E embedding, O outputs of the network, G grades (0 = worst), K steps between grades (G - 1).
 
 
 @dataclass(frozen=True)
 class Head:
-    """outputs: grades to O; loss: (outputs_BO, grade_B int64) to one loss a segment; probs: outputs_BO to probs_BG.
+    """outputs: grades to O; layer: (E, grades) to the module that maps [B, E] to [B, O]; loss: (outputs_BO, grade_B
+    int64) to one loss a segment; probs: outputs_BO to probs_BG.
 
     probs takes outputs that have been divided by the temperature, and gives float64 rows that add up to 1.
     """
 
     outputs: Callable[[int], int]
+    layer: Callable[[int, int], nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor]
     probs: Callable[[Tensor], Tensor]
+
+
+class SharedWeight(nn.Module):
+    """CORAL's layer: one weight vector for all steps and a bias for each, so that only the bar differs."""
+
+    def __init__(self, features: int, grades: int) -> None:
+        super().__init__()
+        self.weight = nn.Linear(features, 1, bias=False)
+        # All grades alike to begin with: equal biases would start with no probability between best and worst.
+        self.bias = nn.Parameter(torch.tensor([math.log((grades - step) / step) for step in range(1, grades)]))
+
+    def forward(self, embedding_BE: Tensor) -> Tensor:
+        outputs: Tensor = self.weight(embedding_BE) + self.bias
+        return outputs
 
 
 def _cross_entropy(outputs_BO: Tensor, grade_B: Tensor) -> Tensor:
@@ -34,5 +57,49 @@ def _softmax(outputs_BO: Tensor) -> Tensor:
     return torch.softmax(outputs_BO.double(), dim=1)
 
 
-HEADS: dict[str, Head] = {"cross-entropy": Head(outputs=lambda grades: grades, loss=_cross_entropy, probs=_softmax)}
-DEFAULT_HEAD = "cross-entropy"
+def _coral_loss(outputs_BK: Tensor, grade_B: Tensor) -> Tensor:
+    """Cao, Mirjalili, Raschka 2020 (arXiv 1901.07884), equation 5: the binary cross-entropies of all steps added up."""
+    return _step_losses(outputs_BK, grade_B).sum(dim=1)
+
+
+def _coral_probs(outputs_BK: Tensor) -> Tensor:
+    """outputs: log-odds of being beyond each step. The theorem that biases come in order holds at the minimum of the
+    loss alone; before it they are put in order, which is never further from the truth."""
+    return _from_beyond(torch.sigmoid(outputs_BK.double().sort(dim=1, descending=True).values))
+
+
+def _corn_loss(outputs_BK: Tensor, grade_B: Tensor) -> Tensor:
+    """Shi, Cao, Raschka 2021 (arXiv 2111.08851): a step is asked of those that are beyond the step before.
+
+    That is the negative log-likelihood of the grade.
+    """
+    asked_BK = torch.arange(outputs_BK.shape[1], device=outputs_BK.device) <= grade_B[:, None]
+    return (_step_losses(outputs_BK, grade_B) * asked_BK).sum(dim=1)
+
+
+def _corn_probs(outputs_BK: Tensor) -> Tensor:
+    """outputs: log-odds of being beyond a step, given that one is beyond the step before."""
+    # Not cumprod, which ONNX has not.
+    steps = torch.sigmoid(outputs_BK.double()).unbind(dim=1)
+    return _from_beyond(torch.stack(list(itertools.accumulate(steps, torch.mul)), dim=1))
+
+
+def _step_losses(outputs_BK: Tensor, grade_B: Tensor) -> Tensor:
+    beyond_BK = torch.arange(outputs_BK.shape[1], device=outputs_BK.device) < grade_B[:, None]
+    return functional.binary_cross_entropy_with_logits(outputs_BK, beyond_BK.to(outputs_BK.dtype), reduction="none")
+
+
+def _from_beyond(beyond_BK: Tensor) -> Tensor:
+    """P(beyond each step), never rising, to the probability of each grade."""
+    before_BG = functional.pad(beyond_BK, (1, 0), value=1.0)
+    return before_BG - functional.pad(beyond_BK, (0, 1))
+
+
+HEADS: dict[str, Head] = {
+    "cross-entropy": Head(lambda grades: grades, nn.Linear, _cross_entropy, _softmax),
+    "coral": Head(lambda grades: grades - 1, SharedWeight, _coral_loss, _coral_probs),
+    "corn": Head(
+        lambda grades: grades - 1, lambda features, grades: nn.Linear(features, grades - 1), _corn_loss, _corn_probs
+    ),
+}
+DEFAULT_HEAD = NetworkSettings.head

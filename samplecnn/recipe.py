@@ -1,24 +1,78 @@
-"""What a user decides about training. Apart from fit.py, which costs two seconds of torch before --help can print."""
+"""What a user decides about training. Apart from fit.py, which costs two seconds of torch before --help can print.
+
+Two recipes: `paper` is the published one, `modern` what was measured to be no worse in a fraction of the time
+(docs/model.md). A recipe is a column of defaults, and any of them can be set by itself; what optimiser and schedule a
+recipe has stands in optimisers.py.
+"""
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from samplecnn.errors import UserError
 from samplecnn.flags import flag, flag_name
 
+AUGMENTATIONS = ("gain", "polarity", "noise", "equaliser", "reverb")  # those of augment.py
+NO_AUGMENTATION = "none"
+DEFAULT_RECIPE = "modern"
+
+# paper: Lee, Park, Kim, Nam 2017 and its code (jongpillee/sampleCNN): batch, rate and patience are the published ones;
+# it has no weight decay and no augmentation. Its stages end by themselves, so `epochs` only bounds what never settles.
+RECIPES: dict[str, dict[str, Any]] = {
+    "modern": {
+        "epochs": 15,
+        "batch_size": 16,
+        "learning_rate": 3e-4,
+        "weight_decay": 0.05,
+        "patience": 5,
+        "augment": ",".join(AUGMENTATIONS),
+    },
+    "paper": {
+        "epochs": 100,
+        "batch_size": 23,
+        "learning_rate": 0.01,
+        "weight_decay": 0.0,
+        "patience": 3,
+        "augment": NO_AUGMENTATION,
+    },
+}
+
+
+def _by_recipe(name: str, help: str) -> Any:
+    """A flag whose default is the recipe's."""
+    told = {recipe: defaults[name] for recipe, defaults in RECIPES.items()}
+    same = len(set(told.values())) == 1
+    text = str(told[DEFAULT_RECIPE]) if same else ", ".join(f"{recipe} {value}" for recipe, value in told.items())
+    return flag(None, f"{help} (default: {text})")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """How a network is trained. The defaults were measured: docs/model.md."""
+    """How a network is trained. What is left out is the recipe's, and filled in: an object holds values alone."""
 
-    epochs: int = flag(15, "most passes over the recordings")
+    recipe: str = flag(
+        DEFAULT_RECIPE,
+        "modern: AdamW, rate rising, then falling along a cosine; paper: SGD with Nesterov momentum in five stages, "
+        "each from the best weights so far",
+        choices=tuple(RECIPES),
+    )
+    epochs: int = _by_recipe("epochs", "most passes over the recordings")
     crops: int = flag(8, "segments drawn from each recording in an epoch")
-    batch_size: int = flag(16, "segments a training step, over all workers together")
-    learning_rate: float = flag(3e-4, "highest learning rate")
-    weight_decay: float = flag(0.05, "pull of the weights towards 0")
-    patience: int = flag(5, "epochs without improvement after which training stops")
+    batch_size: int = _by_recipe("batch_size", "segments a training step, over all workers together")
+    learning_rate: float = _by_recipe("learning_rate", "highest learning rate")
+    weight_decay: float = _by_recipe("weight_decay", "pull of the weights towards 0")
+    patience: int = _by_recipe("patience", "epochs without improvement after which training, or a stage of it, stops")
+    augment: str = _by_recipe(
+        "augment",
+        f"changes to the segments that keep the grade: {NO_AUGMENTATION}, or some of {','.join(AUGMENTATIONS)}",
+    )
 
     def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise UserError(f"--recipe {self.recipe}: choose {' or '.join(RECIPES)}")
+        for name, value in RECIPES[self.recipe].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         for name, least in (("epochs", 1), ("crops", 1), ("batch_size", 2), ("patience", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"{flag_name(name)} {getattr(self, name)}: choose {least} or more")
@@ -26,3 +80,11 @@ class FitSettings:
             raise UserError(f"--learning-rate {self.learning_rate}: choose a number above 0")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise UserError(f"--weight-decay {self.weight_decay}: choose 0 or more")
+        if unknown := sorted(set(self.augmentations) - set(AUGMENTATIONS)):
+            known = ",".join(AUGMENTATIONS)
+            raise UserError(f"--augment {self.augment}: {unknown[0]!r} is none of {known}; {NO_AUGMENTATION}: none")
+
+    @property
+    def augmentations(self) -> frozenset[str]:
+        """The names of the changes that are on."""
+        return frozenset() if self.augment == NO_AUGMENTATION else frozenset(self.augment.split(","))

@@ -3,12 +3,14 @@
 examples:
   python scripts/layer_table.py
   python scripts/layer_table.py --sample-rate 2000 --segment-s 5
-  python scripts/layer_table.py --samples 59049 --sample-rate 22050 --outputs 50
+  python scripts/layer_table.py --samples 59049 --sample-rate 22050 --classes 50
   python scripts/layer_table.py --samples 16384 --filter-length 2
+  python scripts/layer_table.py --block rese --multi-level --head coral
 """
 
 from dataclasses import dataclass
 
+from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.errors import UserError
 from samplecnn.flags import Flags, flag, run
 from samplecnn.segments import SegmentSettings
@@ -16,27 +18,31 @@ from samplecnn.segments import SegmentSettings
 
 @dataclass(frozen=True, kw_only=True)
 class TableSettings:
-    """Which network."""
+    """What the network hears and how many grades it tells apart."""
 
     sample_rate: int = flag(500, "samples per second (Hz)")
     segment_s: float = flag(10.0, "length of a segment (seconds)")
     samples: int = flag(0, "samples a segment (0: --segment-s at --sample-rate)")
-    filter_length: int = flag(0, "the papers' m, 2 to 5 (0: chosen by the length)")
-    outputs: int = flag(3, "outputs of the network: with cross-entropy the number of grades")
+    classes: int = flag(3, "number of grades")
 
     def __post_init__(self) -> None:
-        if self.outputs < 1:
-            raise UserError(f"--outputs {self.outputs}: choose 1 or more")
+        if self.classes < 2:
+            raise UserError(f"--classes {self.classes}: choose 2 or more")
 
 
 def main() -> int:
-    args = Flags(__doc__).settings(TableSettings).parse()
+    args = Flags(__doc__).settings(TableSettings, NetworkSettings).parse()
     asked = args.build(TableSettings)
     segments = SegmentSettings(sample_rate=asked.sample_rate, segment_s=asked.segment_s, hop_s=asked.segment_s)
-    from samplecnn.network import SampleCNN, layer_table, parameter_count, plan_for  # after parsing: torch takes 2 s
+    settings = args.build(NetworkSettings)
+    plan = plan_for(asked.samples or segments.segment_samples, settings)
+    import torch  # after parsing: torch takes 2 s
 
-    plan = plan_for(asked.samples or segments.segment_samples, asked.filter_length or None)
-    network = SampleCNN(plan, asked.outputs)
+    from samplecnn.network import SampleCNN, parameter_count
+    from samplecnn.network.table import layer_table
+
+    with torch.device("meta"):  # shapes alone: the paper's largest network is a table like any other
+        network = SampleCNN(plan, asked.classes, settings.head)
     print(f"{plan.segment_samples} samples at {segments.sample_rate} Hz: {plan}\n")
     print("| layer | kernel | stride | frames x channels | parameters | hears |")
     print("|---|---|---|---|---|---|")

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSelector
 
+from samplecnn.architecture import NetworkSettings
 from samplecnn.commits import new_run
 from samplecnn.contract import LATEST_PARQUET
 from samplecnn.errors import JobError, LostRace, RecordingError, UserError
@@ -186,7 +187,7 @@ def whole_job(place: str) -> None:
         cut = prepare(recordings, segments, SEGMENTS, workers=1)
         require(cut.done == RECORDINGS, str(cut))
         print("ok  prepare: recordings read by workers, shards staged and moved, manifest committed", flush=True)
-        train(segments, f"{place}/labels.csv", model, LabelSettings(), FIT, seed=0)
+        train(segments, f"{place}/labels.csv", model, LabelSettings(), NetworkSettings(), FIT, seed=0)
         print("ok  train: checkpoints written and removed, model published", flush=True)
         graded = grade(recordings, model, grades, workers=1)
         require(graded.done == RECORDINGS, str(graded))

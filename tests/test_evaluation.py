@@ -6,31 +6,55 @@ import pytest
 from samplecnn.baselines import majority
 from samplecnn.contract import METRICS_CSV, METRICS_JSON, PREDICTIONS_CSV
 from samplecnn.errors import UserError
-from samplecnn.evaluation import MAJORITY, EvaluationSettings, Task, score_graders
+from samplecnn.evaluation import (
+    MAJORITY,
+    Calibration,
+    EvaluationSettings,
+    Model,
+    Predicted,
+    Task,
+    calibration_of,
+    evaluation_files,
+    score_graders,
+)
 from samplecnn.tables import read_csv
 
 GRADE_R = np.tile([0, 1, 2], 5)
-TASK = Task(
-    [f"={i}.wav" for i in range(15)], GRADE_R, [str(i) for i in range(15)], GRADE_R.astype(np.int32), ("C", "B", "A")
-)
+MODEL = Model("model", "f00d", 1.5)
+
+
+def scored(sample_rate=500):
+    task = Task(
+        [f"={i}.wav" for i in range(15)],
+        GRADE_R,
+        [str(i) for i in range(15)],
+        GRADE_R.astype(np.int32),
+        ("C", "B", "A"),
+        sample_rate,
+        seed=0,
+    )
+    predicted = {MAJORITY: Predicted(majority(GRADE_R, 3), 0.0), "model": Predicted(np.eye(3)[GRADE_R], 12.34)}
+    return score_graders(task, predicted, MODEL, {"seed": 0})
 
 
 @pytest.fixture(scope="module")
 def evaluation():
-    probs = {MAJORITY: majority(GRADE_R, 3), "model": np.eye(3)[GRADE_R]}
-    return score_graders(TASK, probs, "model", {"seed": 0}, seed=0)
+    return scored()
 
 
 def test_a_perfect_model_stands_above_the_majority_in_every_form(evaluation):
     assert "model     1.00 [0.78, 1.00]" in evaluation.table()
     assert "better than chance" in evaluation.table()
-    files = evaluation.files()
-    assert json.loads(files[METRICS_JSON])["graders"]["model"]["confusion"] == [[5, 0, 0], [0, 5, 0], [0, 0, 5]]
+    files = evaluation_files([evaluation])
+    (told,) = json.loads(files[METRICS_JSON])["evaluations"]
+    assert told["graders"]["model"]["confusion"] == [[5, 0, 0], [0, 5, 0], [0, 0, 5]]
     rows = read_csv(files[METRICS_CSV], "metrics")
     assert [(row["grader"], row["accuracy"]) for row in rows] == [(MAJORITY, "0.333333"), ("model", "1")]
+    assert (rows[0]["log_loss"], float(rows[1]["log_loss"]), rows[1]["cpu_s"]) == ("", 0, "12.3")
     predictions = read_csv(files[PREDICTIONS_CSV], "predictions")
     assert predictions[2] == {
         "recording": "=2.wav",
+        "sample_rate": "500",
         "grade": "A",
         "predicted": "A",
         "score": "1",
@@ -45,3 +69,31 @@ def test_a_perfect_model_stands_above_the_majority_in_every_form(evaluation):
 def test_one_fold_is_refused():
     with pytest.raises(UserError, match="--folds 1"):
         EvaluationSettings(folds=1)
+
+
+def test_a_sweep_has_a_row_for_each_rate_and_grader_and_the_predictions_of_each_rate():
+    files = evaluation_files([scored(500), scored(2000)])
+    rows = read_csv(files[METRICS_CSV], "metrics")
+    assert [(row["sample_rate"], row["grader"]) for row in rows] == [
+        (rate, grader) for rate in ("500", "2000") for grader in (MAJORITY, "model")
+    ]
+    predictions = read_csv(files[PREDICTIONS_CSV], "predictions")
+    assert [row["sample_rate"] for row in predictions] == ["500"] * 15 + ["2000"] * 15
+
+
+def test_the_temperature_of_the_same_model_is_found_with_what_was_found_of_it(evaluation):
+    data = evaluation_files([evaluation])[METRICS_JSON]
+    calibration = calibration_of(data, "e", "f00d")
+    assert isinstance(calibration, Calibration)
+    assert calibration.temperature == 1.5
+    assert calibration.evaluation["accuracy"]["value"] == 1
+    assert "better than chance" in calibration.evaluation["conclusion"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(b"{}", "damaged"), (b"[", "damaged"), (None, "of other segments, labels or settings")],
+)
+def test_the_temperature_of_anything_else_is_refused(evaluation, data, words):
+    with pytest.raises(UserError, match=words):
+        calibration_of(data or evaluation_files([evaluation])[METRICS_JSON], "e", "0bad")

@@ -6,16 +6,24 @@ import numpy as np
 import pytest
 import torch
 
+from samplecnn.architecture import Plan
 from samplecnn.errors import JobError
-from samplecnn.fit import fit, learning_rate
-from samplecnn.network import Plan, SampleCNN
+from samplecnn.fit import fit
+from samplecnn.network import SampleCNN
+from samplecnn.optimisers import STAGES, falling_by_stages, warm_up_and_cosine
 from samplecnn.recipe import FitSettings
 from tests.fixtures.gloo import on_workers
 from tests.fixtures.shards import graded_set
 
 PLAN = Plan(segment_samples=500, stride=5, pools=(5, 5, 2, 2), widths=(8, 8, 8, 16, 32))
 QUICK = FitSettings(epochs=6, crops=4, batch_size=12, learning_rate=3e-3, patience=10)
+# A single epoch without improvement ends a stage, so that six epochs see several.
+PAPER = FitSettings(
+    recipe="paper", epochs=6, crops=4, batch_size=12, learning_rate=0.3, patience=1, augment="noise,reverb"
+)
+RECIPES = {"modern": QUICK, "paper": PAPER}
 CPU = torch.device("cpu")
+WEIGHTS = ("first.weight", "head.weight")
 
 
 @pytest.fixture(scope="module")
@@ -91,20 +99,23 @@ def test_training_stops_when_nothing_gets_better(train, valid):
     assert [report.best for report in reports[-3:]] == [True, False, False]
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("interrupted_after", [1, 4])
-def test_interrupted_training_goes_on_as_if_nothing_had_happened(train, valid, interrupted_after):
-    whole_network, whole = _run(train, valid)
+def test_interrupted_training_goes_on_as_if_nothing_had_happened(train, valid, interrupted_after, recipe):
+    settings = RECIPES[recipe]
+    whole_network, whole = _run(train, valid, settings)
     saved = io.BytesIO()
-    for report in fit(_network(), train, valid, QUICK, seed=1, device=CPU):
+    for report in fit(_network(), train, valid, settings, seed=1, device=CPU):
         if report.epoch == interrupted_after:
             torch.save(report.state, saved)
             break
     saved.seek(0)
+    assert recipe == "modern" or whole[-1].state["stage"] > 0
     torch.manual_seed(99)  # the global generator has no say
 
     network = SampleCNN(PLAN, 3, seed=5)
     state = torch.load(saved, weights_only=True)
-    rest = list(fit(network, train, valid, QUICK, seed=1, device=CPU, state=state))
+    rest = list(fit(network, train, valid, settings, seed=1, device=CPU, state=state))
 
     assert [r.epoch for r in rest] == [r.epoch for r in whole[interrupted_after:]]
     for resumed, undisturbed in zip(rest, whole[interrupted_after:], strict=True):
@@ -138,7 +149,11 @@ def _curves(rank, train, valid):
     curves = []
     for batch_size in (12, 9):  # of 9 two workers hold 4 and 5
         settings = FitSettings(epochs=4, crops=4, batch_size=batch_size, learning_rate=3e-3, patience=10)
-        curves += [[r.train_loss, r.valid_loss, r.valid_kappa] for r in _run(train, valid, settings)[1]]
+        staged = FitSettings(
+            recipe="paper", epochs=4, crops=4, batch_size=batch_size, patience=1, augment="gain,equaliser"
+        )
+        for chosen in (settings, staged):
+            curves += [[r.train_loss, r.valid_loss, r.valid_kappa] for r in _run(train, valid, chosen)[1]]
     return curves
 
 
@@ -156,10 +171,52 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_epoch_and_the_cure(train
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing():
-    rates = [learning_rate(step, 100, 1.0) for step in range(100)]
+    rates = [warm_up_and_cosine(1.0, 0, step, 100) for step in range(100)]
 
     assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
     assert max(rates) == 1
     assert all(a >= b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 0.001
-    assert learning_rate(0, 1, 1.0) == 1
+    assert warm_up_and_cosine(1.0, 0, 0, 1) == 1
+
+
+def test_the_published_rate_falls_by_five_in_each_stage_and_a_millionth_in_each_step():
+    assert [falling_by_stages(0.01, stage, 0, 1) for stage in range(STAGES)] == pytest.approx(
+        [0.01, 0.002, 0.0004, 0.00008, 0.000016]
+    )
+    assert falling_by_stages(0.01, 0, 1_000_000, 1) == pytest.approx(0.005)
+
+
+def test_each_stage_of_the_published_recipe_starts_from_the_best_weights_and_the_last_ends_training(train, valid):
+    wrong = valid.subset(range(len(valid)))
+    wrong.grade_R[:] = (wrong.grade_R + 1) % 3  # nothing gets better for long
+    settings = FitSettings(recipe="paper", epochs=60, crops=4, batch_size=12, patience=2)
+
+    _, reports = _run(train, wrong, settings)
+
+    stages = [report.state["stage"] for report in reports]
+    assert sorted(set(stages)) == list(range(STAGES))
+    assert len(reports) < 60
+    for last, first in pairwise(reports):
+        if first.state["stage"] > last.state["stage"]:
+            assert last.state["stale"] == 2
+            moved, away = (
+                sum(float((first.state["network"][name] - other[name]).abs().sum()) for name in WEIGHTS)
+                for other in (last.state["best"], last.state["network"])
+            )
+            assert moved < away
+    assert reports[-1].state["stale"] == 2
+
+
+def test_without_held_out_recordings_each_stage_gets_its_share_of_the_epochs(train):
+    _, reports = _run(train, None, FitSettings(recipe="paper", epochs=10, crops=1, batch_size=9))
+    assert [report.state["stage"] for report in reports] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_augmented_segments_are_others_in_every_epoch_and_do_not_change_what_is_drawn(train):
+    plain, augmented = (
+        _run(train, None, FitSettings(epochs=2, crops=2, batch_size=9, augment=names))[1]
+        for names in ("none", "gain,polarity,noise,equaliser,reverb")
+    )
+    assert plain[0].train_loss != augmented[0].train_loss
+    assert plain[0].train_loss == pytest.approx(augmented[0].train_loss, abs=0.5)

@@ -13,6 +13,8 @@ from samplecnn.flags import Flags, flag, run
 class Settings:
     rate: int = flag(500, "samples per second (Hz)")
     share: float = flag(0.5, "share of a segment")
+    quick: bool = flag(False, "skip what can be skipped")
+    careful: bool = flag(True, "look twice")
     inner: int = 7  # no flag
 
     def __post_init__(self) -> None:
@@ -33,6 +35,15 @@ def test_a_settings_field_is_a_flag():
     args = flags().parse(["--recordings", "gs://b/c", "--rate", "2000"])
     assert args.build(Settings) == Settings(rate=2000)
     assert (args.recordings, args.labels, args.workers) == ("gs://b/c", None, None)
+
+
+@pytest.mark.parametrize(
+    ("argv", "quick", "careful"),
+    [([], False, True), (["--quick"], True, True), (["--no-quick", "--no-careful"], False, False)],
+)
+def test_a_setting_that_is_on_or_off_has_a_flag_for_each(argv, quick, careful):
+    built = flags().parse(["--recordings", "r", *argv]).build(Settings)
+    assert (built.quick, built.careful) == (quick, careful)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +71,8 @@ def test_help_shows_defaults_and_examples(capsys):
     shown = capsys.readouterr().out
     assert ended.value.code == 0
     assert "samples per second (Hz) (default: 500)" in shown
+    assert "skip what can be skipped (default: off)\n" in shown
+    assert "look twice (default: on)\n" in shown
     assert "do it" in shown
 
 

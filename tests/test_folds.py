@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samplecnn.errors import UserError
-from samplecnn.folds import grouped_folds, holdout
+from samplecnn.folds import grouped_folds, holdout, splits
 
 
 @given(
@@ -62,3 +62,35 @@ def test_holdout_leaves_every_grade_to_learn_from(groups, seed):
 
 def test_nothing_is_held_back_from_a_single_group():
     assert not holdout(np.array([0, 1, 2]), ["ann"] * 3, 0.2, seed=0).any()
+
+
+@given(
+    groups=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 5)), min_size=12, max_size=50),
+    folds=st.integers(2, 3),
+    seed=st.integers(0, 50),
+)
+def test_nothing_that_is_predicted_shares_a_group_with_what_was_learnt_from(groups, folds, seed):
+    columns = [[str(group) for group in column] for column in zip(*groups, strict=True)]
+    grade_R = np.arange(len(groups)) % 3
+    for group_CR in (columns, columns[:1]):
+        try:
+            parted = splits(grade_R, group_CR, folds, seed)
+        except UserError:
+            continue
+        assert (sum(split.held_R.astype(int) for split in parted) == 1).all()
+        for split in parted:
+            assert len(set(grade_R[split.learn_R])) >= 2
+            for group_R in map(np.array, group_CR):
+                assert not set(group_R[split.held_R]) & set(group_R[split.learn_R])
+
+
+def test_by_one_column_every_other_recording_is_learnt_from():
+    parted = splits(np.tile([0, 1, 2], 5), [[str(i) for i in range(15)]], 5, seed=0)
+    assert len(parted) == 5
+    assert all((split.learn_R == ~split.held_R).all() for split in parted)
+
+
+def test_crossed_folds_that_leave_nothing_to_learn_from_are_refused():
+    pieces = ["waltz", "waltz", "etude", "etude"]
+    with pytest.raises(UserError, match="choose more folds"):
+        splits(np.array([0, 1, 0, 1]), [list("abab"), pieces], 2, seed=0)

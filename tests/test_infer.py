@@ -5,11 +5,12 @@ import pyarrow as pa
 import pytest
 import torch
 
+from samplecnn.architecture import Plan, plan_for
 from samplecnn.errors import RecordingError
 from samplecnn.infer import BATCH, SILENT, Grader, hear, merge_windows
 from samplecnn.merge import Mean, SegmentOutputs
 from samplecnn.model_folder import ModelCard
-from samplecnn.network import Plan, SampleCNN, plan_for
+from samplecnn.network import SampleCNN
 from samplecnn.segments import SegmentSettings, activity, cut, grading_windows, normalising_gain, rebuild, take
 from tests.fixtures.shards import decoded, silence, tone
 

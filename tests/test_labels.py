@@ -35,6 +35,13 @@ def test_groups_are_performers_where_given_else_pieces_else_recordings():
     assert read("recording,grade,piece,performer\na,A,minuet,ann\n", LabelSettings(group="piece"))[0].group == "minuet"
 
 
+def test_recordings_can_be_grouped_by_several_columns():
+    (label,) = read("recording,grade,piece,performer\na,A,minuet,ann\n", LabelSettings(group="performer, piece"))
+    assert (label.group, label.further) == ("ann", ("minuet",))
+    with pytest.raises(UserError, match="--group teacher"):
+        read("recording,grade,performer\na,A,ann\n", LabelSettings(group="performer,teacher"))
+
+
 def test_recordings_without_a_performer_are_groups_of_their_own():
     groups = [label.group for label in read("recording,grade,performer\na,A,\nb,B,\nc,C,ann\n")]
     assert len(set(groups)) == 3

@@ -1,10 +1,19 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from samplecnn.metrics import conclusion, evaluate, kappa
+from samplecnn import metrics as scores
+from samplecnn.metrics import Metrics, conclusion, kappa, log_loss, ranked_probability_score
+
+
+def evaluate(given_R, predicted_R, grades, groups, seed) -> Metrics:
+    """A grader that is sure of what it states."""
+    return scores.evaluate(given_R, predicted_R, np.eye(grades)[predicted_R], groups, seed)
+
 
 grades = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=40)
 
@@ -26,6 +35,8 @@ def test_a_perfect_grader_is_told_from_chance():
     given_R = np.tile([0, 1, 2], 10)
     metrics = evaluate(given_R, given_R, 3, [str(i) for i in range(30)], seed=0)
     assert (metrics.accuracy.value, metrics.kappa.value, metrics.mae.value) == (1.0, 1.0, 0.0)
+    assert metrics.rps.value == metrics.log_loss.value == metrics.off_by_two == 0
+    assert metrics.spearman == pytest.approx(1)
     assert metrics.p_value < 0.01
     assert metrics.confusion == [[10, 0, 0], [0, 10, 0], [0, 0, 10]]
     assert "better than chance" in conclusion(metrics, 1 / 3)
@@ -77,3 +88,23 @@ def test_intervals_are_wider_over_few_performers():
         evaluate(given_R, predicted_R, 3, [str(i // size) for i in range(60)], seed=0).kappa for size in (1, 10)
     )
     assert grouped.high - grouped.low > alone.high - alone.low
+
+
+def test_probabilities_are_scored_as_the_formulas_say():
+    given_R, probs_RG = np.array([0, 2]), np.array([[0.5, 0.25, 0.25], [0.5, 0.5, 0.0]])
+    assert log_loss(given_R, probs_RG).tolist() == [pytest.approx(np.log(2)), np.inf]
+    assert ranked_probability_score(given_R, probs_RG).tolist() == pytest.approx([(0.25 + 0.0625) / 2, (0.25 + 1) / 2])
+
+
+def test_a_grader_that_ruled_a_given_grade_out_has_no_log_loss():
+    metrics = evaluate(np.array([0, 2, 1]), np.array([2, 2, 1]), 3, list("abc"), seed=0)
+    assert metrics.log_loss is None
+    assert metrics.off_by_two == 1
+    assert metrics.rps.value == pytest.approx(1 / 3)
+
+
+def test_a_p_value_that_chance_gives_too_often_claims_nothing():
+    given_R = np.tile([0, 1, 2], 10)
+    metrics = evaluate(given_R, given_R, 3, [str(i) for i in range(30)], seed=0)
+    assert "better than chance" in conclusion(replace(metrics, p_value=0.01), 1 / 3)
+    assert "cannot be told from chance" in conclusion(replace(metrics, p_value=0.03), 1 / 3)

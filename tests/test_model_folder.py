@@ -7,10 +7,13 @@ import threading
 import pytest
 import torch
 
+from samplecnn.architecture import Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
 from samplecnn.errors import UserError
 from samplecnn.model_folder import ModelCard, card_from_json, load, publish, use
-from samplecnn.network import Plan
+from samplecnn.network import SampleCNN
+from samplecnn.network.blocks import BLOCKS
+from samplecnn.ordinal import HEADS
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import LocalStore, open_store
 from tests.fixtures.gcs import gcs_store
@@ -51,6 +54,21 @@ def test_a_model_comes_back_as_it_was_published(place):
         assert torch.equal(tensor, _weights()[name])
 
 
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_model_of_any_block_and_head_comes_back(block, head, place):
+    plan = dataclasses.replace(PLAN, block=block, multi_level=True, se_alpha=0.5)
+    card = dataclasses.replace(CARD, plan=plan, head=head)
+    network = SampleCNN(plan, 3, head, seed=4).eval()
+    waveform_BT = torch.randn(2, 500, generator=torch.Generator().manual_seed(0))
+
+    publish(place, card, network.state_dict())
+
+    again, loaded = load(place)
+    assert (again.plan, again.head) == (plan, head)
+    assert torch.equal(loaded(waveform_BT), network(waveform_BT))
+
+
 def test_the_file_lists_the_grades_best_first_and_says_what_was_left_to_defaults(place, tmp_path):
     card = publish(place, CARD, _weights())
 
@@ -58,8 +76,22 @@ def test_the_file_lists_the_grades_best_first_and_says_what_was_left_to_defaults
 
     assert told["grades"] == ["A", "B", "C"]
     assert told["merge"] == {"rule": "mean", "parameters": {"silent_below": 0.2}}
-    assert told["format"] == 1
-    assert told["network"]["plan"]["pools"] == [5, 5, 2, 2]
+    assert told["format"] == 2
+    assert told["network"] == {
+        "family": "SampleCNN",
+        "head": "cross-entropy",
+        "plan": {
+            "segment_samples": 500,
+            "stride": 5,
+            "pools": [5, 5, 2, 2],
+            "widths": [4, 4, 4, 4, 8],
+            "filter_length": 3,
+            "last_kernel": 1,
+            "block": "plain",
+            "se_alpha": 1 / 16,
+            "multi_level": False,
+        },
+    }
     assert told["versions"]["torch"] == torch.__version__
 
 
@@ -185,6 +217,7 @@ CHANGES = {
     "settings": SegmentSettings(sample_rate=500, segment_s=1.0, hop_s=0.25),
     "weights_sha256": "0" * 64,
     "plan": dataclasses.replace(PLAN, last_kernel=3),
+    "head": "corn",
 }
 
 
@@ -237,6 +270,19 @@ def _edit(change):
     return edited
 
 
+def _forge(**network):
+    """A card for another network, with the id that belongs to it: whoever edits model.json can compute that too."""
+
+    def forged(folder):
+        told = json.loads((folder / MODEL_FILE).read_text())
+        head = network.pop("head", CARD.head)
+        plan = dataclasses.replace(PLAN, **network)
+        card = dataclasses.replace(CARD, plan=plan, head=head, weights_sha256=told["weights_sha256"])
+        (folder / MODEL_FILE).write_bytes(card.to_json())
+
+    return forged
+
+
 def _rewrite_weights(change):
     """Weights that the card vouches for, but that are not what its network needs."""
 
@@ -269,10 +315,18 @@ DAMAGES = {
     "a field lost": (_edit(lambda told: told.pop("grades")), "damaged .*grades"),
     "a wrong type": (_edit(lambda told: told.update(temperature="hot")), "damaged .*hot"),
     "a bad rate": (_edit(lambda told: told.update(sample_rate=-1)), "damaged .*sample-rate"),
-    "an unknown block": (_edit(lambda told: told["network"].update(block="magic")), "'magic' is none of plain"),
+    "an unknown block": (_edit(lambda told: told["network"]["plan"].update(block="magic")), "'magic' is none of plain"),
+    "an unknown head": (_edit(lambda told: told["network"].update(head="magic")), "'magic' is none of cross-entropy"),
+    "no number": (_edit(lambda told: told["network"]["plan"].update(se_alpha="1")), "damaged .*se_alpha '1'"),
+    "more of a plan": (_edit(lambda told: told["network"]["plan"].update(magic=1)), "damaged .*magic"),
+    "a plan without a field": (_edit(lambda told: told["network"]["plan"].pop("multi_level")), "lacks multi_level"),
+    "another block": (_forge(block="se"), r"does not fit .*blocks\.0\.gate"),
+    "another head": (_forge(head="corn"), r"does not fit .*head\.weight"),
+    "a terabyte": (_forge(widths=(65536,) * 5), r"does not fit .*first\.weight"),
     "an unknown merge parameter": (_edit(lambda told: told["merge"]["parameters"].update(x=1)), "damaged"),
     "an impossible plan": (_edit(lambda told: told["network"]["plan"].update(stride=10**9)), "damaged"),
-    "a later format": (_edit(lambda told: told.update(format=2)), "has format 2, this version reads 1: update"),
+    "a later format": (_edit(lambda told: told.update(format=3)), "has format 3, this version reads 2: update"),
+    "an earlier format": (_edit(lambda told: told.update(format=1)), "has format 1, this version reads 2: train again"),
     "other rules": (_edit(lambda told: told["activity"].update(frame_s=0.1)), "other rules of silence and level"),
     "grades swapped by hand": (_edit(lambda told: told.update(grades=["B", "A", "C"])), "changed after it was written"),
     "other weights": (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"12345678"), "does not belong to"),

@@ -8,21 +8,69 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from samplecnn.architecture import BLOCK_NAMES, HEAD_NAMES, NetworkSettings, Plan, plan_for
 from samplecnn.errors import UserError
-from samplecnn.network import BLOCKS, KeyedDropout, Plan, SampleCNN, layer_table, parameter_count, plan_for
+from samplecnn.network import SampleCNN, parameter_count
+from samplecnn.network.blocks import BLOCKS, KeyedDropout, SqueezeExcite
+from samplecnn.network.table import layer_table
+from samplecnn.ordinal import HEADS
+from tests.fixtures.gloo import on_workers
+from tests.fixtures.slow_network import SlowNetwork
 
 TINY = Plan(segment_samples=60, stride=5, pools=(3, 2, 2), widths=(4, 4, 6, 8))
 PLAN_B = dataclasses.replace(plan_for(6561), segment_samples=5000, pools=(3,) * 6, widths=plan_for(2187).widths)
 
 
+def _count(plan: Plan, classes: int, head: str = "cross-entropy") -> int:
+    with torch.device("meta"):  # shapes alone
+        return parameter_count(SampleCNN(plan, classes, head))
+
+
 @pytest.mark.parametrize(
-    ("last_kernel", "outputs", "published"),
+    ("last_kernel", "classes", "published"),
     [(1, 50, 1_869_874), (1, 3, 1_845_763), (3, 50, 2_394_162), (3, 3, 2_370_051)],
 )
-def test_the_paper_s_network_has_the_published_number_of_parameters(last_kernel, outputs, published):
-    plan = dataclasses.replace(plan_for(59049), last_kernel=last_kernel)
+def test_the_paper_s_network_has_the_published_number_of_parameters(last_kernel, classes, published):
+    assert _count(dataclasses.replace(plan_for(59049), last_kernel=last_kernel), classes) == published
 
-    assert parameter_count(SampleCNN(plan, outputs)) == published
+
+# The authors' own code (tae-jun/resemul), at 50 and at 3 outputs.
+RESEMUL = [
+    ("plain", True, 16.0, 2_683_442, 2_635_267),
+    ("se", False, 16.0, 23_929_138, 23_905_027),
+    ("se", True, 16.0, 24_742_706, 24_694_531),
+    ("res", False, 16.0, 4_107_314, 4_083_203),
+    ("res", True, 16.0, 4_920_882, 4_872_707),
+    ("rese", False, 16.0, 26_166_578, 26_142_467),
+    ("rese", True, 16.0, 26_980_146, 26_931_971),
+    ("se", True, 1.0, 4_064_306, None),
+    ("rese", True, 1.0, 6_301_746, None),
+]
+
+
+@pytest.mark.parametrize(("block", "multi_level", "alpha", "of_50", "of_3"), RESEMUL)
+def test_the_blocks_of_2018_have_the_published_number_of_parameters(block, multi_level, alpha, of_50, of_3):
+    plan = plan_for(59049, NetworkSettings(block=block, multi_level=multi_level, se_alpha=alpha))
+
+    assert _count(plan, 50) == of_50
+    assert of_3 is None or _count(plan, 3) == of_3
+
+
+@pytest.mark.parametrize("channels", [1, 100, 128, 256])
+@pytest.mark.parametrize("alpha", [16.0, 1.0, 1 / 16])
+def test_squeeze_and_excitation_has_the_parameters_of_its_formula(channels, alpha):
+    inner = max(1, round(channels * alpha))
+    assert parameter_count(SqueezeExcite(channels, alpha)) == 2 * channels * inner + channels + inner
+
+
+@pytest.mark.parametrize(("head", "less"), [("corn", 513), ("coral", 2 * 512 + 1)])
+def test_heads_that_know_the_order_have_fewer_parameters(head, less):
+    assert _count(plan_for(59049), 3, head) == 1_845_763 - less
+
+
+def test_a_network_counted_on_no_device_has_as_many_parameters_as_one_that_can_hear():
+    plan = dataclasses.replace(TINY, block="rese", multi_level=True)
+    assert parameter_count(SampleCNN(plan, 3)) == _count(plan, 3)
 
 
 @pytest.mark.parametrize(
@@ -36,11 +84,11 @@ def test_the_paper_s_network_has_the_published_number_of_parameters(last_kernel,
     ],
 )
 def test_plans_for_ten_seconds_have_the_parameters_of_the_facts(plan, count):
-    assert parameter_count(SampleCNN(plan, 3)) == count
+    assert _count(plan, 3) == count
 
 
 def test_two_to_the_thirteen_has_the_published_number_of_convolution_weights():
-    network = SampleCNN(plan_for(16384, filter_length=2), 50)
+    network = SampleCNN(plan_for(16384, NetworkSettings(filter_length=2)), 50)
 
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv1d | nn.Linear)]
 
@@ -71,7 +119,7 @@ def test_a_length_with_a_large_prime_factor_ends_in_global_pooling():
 
 @pytest.mark.parametrize(("length", "m"), [(2**8, 2), (3**6, 3), (4**5, 4), (5**4, 5)])
 def test_each_filter_length_of_the_papers_is_exact_on_its_powers(length, m):
-    plan = plan_for(length, filter_length=m)
+    plan = plan_for(length, NetworkSettings(filter_length=m))
 
     assert plan.exact
     assert {plan.stride, plan.filter_length, *plan.pools} == {m}
@@ -106,93 +154,82 @@ def test_a_segment_too_short_for_a_block_is_refused(length):
         plan_for(length)
 
 
-def test_an_unknown_filter_length_is_refused():
-    with pytest.raises(UserError, match="filter length 7"):
-        plan_for(5000, filter_length=7)
-
-
-def test_a_plan_that_contradicts_itself_is_refused():
-    with pytest.raises(ValueError, match="widths"):
-        Plan(60, 5, (3, 2, 2), (4, 4))
-    with pytest.raises(ValueError, match="positive"):
-        Plan(60, 5, (3, 0, 2), (4, 4, 4, 4))
-
-
-def _randomised(plan: Plan, outputs: int = 3) -> SampleCNN:
+def _randomised(network: SampleCNN) -> SampleCNN:
     """Weights and statistics that hide nothing: no zeros, no ones."""
-    network = SampleCNN(plan, outputs).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point() and ("norm" in name or "bias" in name):
+            if tensor.is_floating_point() and ("norm" in name or "bias" in name or tensor.ndim == 1):
                 tensor.uniform_(0.5, 1.5, generator=generator)
     return network
 
 
-def _slow_conv(x_FC, weight, bias, stride, before):
-    """out[f][o] = bias[o] + sum over taps k and channels c of x[f * stride + k - before][c] * weight[o][c][k]"""
-    outs, taps = len(bias), len(weight[0][0])
-    length = len(x_FC) if stride == 1 else -(-len(x_FC) // stride)
-    result = []
-    for f in range(length):
-        row = []
-        for o in range(outs):
-            value = bias[o]
-            for k in range(taps):
-                at = f * stride + k - before
-                if 0 <= at < len(x_FC):
-                    for c in range(len(x_FC[0])):
-                        value += x_FC[at][c] * weight[o][c][k]
-            row.append(value)
-        result.append(row)
-    return result
+SHAPES = {
+    "exact": {},
+    "a rest at the stride and at the pools": {"segment_samples": 67},
+    "an even filter and a wide excitation": {"filter_length": 2, "se_alpha": 2.0},
+    "a last layer of three taps": {"last_kernel": 3, "segment_samples": 130},
+    "multi-level": {"multi_level": True},
+    "multi-level with frames left": {"multi_level": True, "segment_samples": 130},
+}
 
 
-def _slow_norm_relu(x_FC, norm):
-    scale, shift = norm.weight.tolist(), norm.bias.tolist()
-    mean, var = norm.running_mean.tolist(), norm.running_var.tolist()
-    return [
-        [max(0.0, (v - mean[c]) / math.sqrt(var[c] + norm.eps) * scale[c] + shift[c]) for c, v in enumerate(row)]
-        for row in x_FC
-    ]
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_layer_equals_the_papers_tables_in_plain_loops(shape, block, training):
+    plan = dataclasses.replace(TINY, widths=(2, 2, 3, 4), block=block, **SHAPES[shape])
+    network = _randomised(SampleCNN(plan, 3)).train(training)
+    keys = [3, 2**62 + 1, 7] if training else None
+    waveform_BT = np.random.default_rng(0).standard_normal((3, plan.segment_samples)).astype(np.float32)
+    expected = SlowNetwork(network, keys).hear(waveform_BT.tolist())
+    layers = []
+    network.blocks[0].register_forward_pre_hook(lambda _module, inputs: layers.append(inputs[0]))
+    for module in network.blocks:
+        module.register_forward_hook(lambda _module, _inputs, out: layers.append(out))
+
+    outputs_BO, embedding_BE = network.hear(torch.from_numpy(waveform_BT), torch.tensor(keys) if training else None)
+
+    found = [*[x_BCF.transpose(1, 2) for x_BCF in layers], embedding_BE[:, None], outputs_BO[:, None]]
+    assert len(found) == len(expected)
+    for fast, slow in zip(found, expected, strict=True):
+        np.testing.assert_allclose(fast.detach().numpy(), slow, rtol=1e-3, atol=1e-4)
 
 
-def _slow_pool(x_FC, size):
-    groups = [x_FC[start : start + size] for start in range(0, len(x_FC), size)]
-    return [[max(row[c] for row in group) for c in range(len(x_FC[0]))] for group in groups]
+def test_two_workers_train_a_network_with_everything_in_it_as_one_would():
+    left, right = on_workers(2, _gradients_of_half)
+    whole = _gradients(slice(0, 7))
+
+    assert left.keys() == right.keys() == whole.keys()
+    for name in whole:
+        np.testing.assert_allclose(left[name] + right[name], whole[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "plan",
-    [
-        TINY,
-        dataclasses.replace(TINY, segment_samples=67),  # a rest at the stride and at the pools: global pooling
-        dataclasses.replace(TINY, filter_length=2, last_kernel=3),
-    ],
-)
-def test_the_forward_pass_equals_the_paper_s_table_in_plain_loops(plan):
-    network = _randomised(plan)
-    waveform_T = torch.from_numpy(np.random.default_rng(0).standard_normal(plan.segment_samples))
+def _gradients_of_half(rank):
+    return _gradients(slice(0, 3) if rank == 0 else slice(3, 7))
 
-    x = [[v] for v in waveform_T.tolist()]
-    x = _slow_conv(x, network.first.weight.tolist(), network.first.bias.tolist(), plan.stride, before=0)
-    x = _slow_norm_relu(x, network.first_norm)
-    for block, pool in zip(network.blocks, plan.pools, strict=True):
-        before = (plan.filter_length - 1) // 2
-        x = _slow_conv(x, block.conv.weight.tolist(), block.conv.bias.tolist(), 1, before)
-        x = _slow_pool(_slow_norm_relu(x, block.norm), pool)
-    x = _slow_conv(x, network.last.weight.tolist(), network.last.bias.tolist(), 1, (plan.last_kernel - 1) // 2)
-    x = _slow_norm_relu(x, network.last_norm)
-    embedding = [max(column) for column in zip(*x, strict=True)]
-    logits = [
-        bias + sum(w * e for w, e in zip(weights, embedding, strict=True))
-        for weights, bias in zip(network.head.weight.tolist(), network.head.bias.tolist(), strict=True)
-    ]
 
-    heard, embedded = network.hear(waveform_T.float()[None])
+def _gradients(rows):
+    """Of the summed loss on these rows of one batch; biases before a BatchNorm have none worth comparing."""
+    network = SampleCNN(dataclasses.replace(TINY, block="rese", multi_level=True), 3, "coral", seed=1).train()
+    waveform_BT = torch.randn(7, 60, generator=torch.Generator().manual_seed(0))
+    key_B, grade_B = torch.arange(7) + 2**40, torch.arange(7) % 3
+    HEADS["coral"].loss(network(waveform_BT[rows], key_B[rows]), grade_B[rows]).sum().backward()
+    idle = {f"{name}.bias" for name, module in network.named_modules() if isinstance(module, nn.Conv1d)}
+    return {name: p.grad.numpy() for name, p in network.named_parameters() if name not in idle}
 
-    np.testing.assert_allclose(embedded[0].tolist(), embedding, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(heard[0].tolist(), logits, rtol=1e-4, atol=1e-4)
+
+@pytest.mark.parametrize("block", ["res", "rese"])
+def test_dropout_inside_blocks_is_each_blocks_own_and_the_keys_alone(block):
+    network = SampleCNN(dataclasses.replace(TINY, block=block), 3).train()
+    streams = [module.stream for module in network.modules() if isinstance(module, KeyedDropout)]
+    x_BT = torch.randn(4, 60, generator=torch.Generator().manual_seed(0))
+
+    again = [network(x_BT, torch.tensor(keys)) for keys in ([1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 5])]
+
+    assert sorted(streams) == [0, 1, 2, 3]
+    assert torch.equal(again[0], again[1])
+    assert not torch.equal(again[0][3], again[2][3])
 
 
 def test_another_length_than_the_plan_s_is_refused_with_both_lengths():
@@ -261,11 +298,13 @@ def test_the_layer_table_of_the_paper():
     assert rows[-1].receptive_samples >= 59049
 
 
+@pytest.mark.parametrize("multi_level", [False, True])
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("length", [60, 67, 729])
-def test_the_layer_table_tells_the_truth_of_any_block_and_length(block, length):
-    plan = dataclasses.replace(plan_for(length), widths=(4,) * len(plan_for(length).widths))
-    network = SampleCNN(plan, 3, block).eval()
+def test_the_layer_table_tells_the_truth_of_any_block_and_length(block, length, multi_level):
+    plan = plan_for(length, NetworkSettings(block=block, multi_level=multi_level))
+    plan = dataclasses.replace(plan, widths=(4,) * len(plan.widths))
+    network = SampleCNN(plan, 3).eval()
     shapes = []
     for module in (network.first, *network.blocks, network.last):
         module.register_forward_hook(lambda _module, _inputs, out: shapes.append((out.shape[2], out.shape[1])))
@@ -273,5 +312,82 @@ def test_the_layer_table_tells_the_truth_of_any_block_and_length(block, length):
     network(torch.zeros(1, length))
 
     rows = layer_table(network)
-    assert [(row.frames, row.channels) for row in rows[: len(shapes)]] == shapes
+    assert [(row.frames, row.channels) for row in rows if row.parameters][: len(shapes)] == shapes
     assert sum(row.parameters for row in rows) == parameter_count(network)
+    assert rows[-1].frames == 1
+    assert rows[-1].receptive_samples >= length
+
+
+@pytest.mark.parametrize("block", ["plain", "res"])  # a gate hears everything
+def test_the_layer_table_knows_how_far_a_frame_hears(block):
+    plan = Plan(1080, 3, (3, 2, 2), (2, 2, 4, 4), block=block)
+    network = SampleCNN(plan, 3).eval()
+    for row, layer in zip(layer_table(network)[1:4], range(3), strict=True):
+        waveform_BT = torch.rand(1, 1080, requires_grad=True)
+        x_BCF = network.first(waveform_BT.unsqueeze(1))
+        for inner in network.blocks[: layer + 1]:
+            # Averages where the network takes the largest: every frame that could be the largest is heard.
+            x_BCF = nn.functional.avg_pool1d(_linear(inner, x_BCF), inner.pool.kernel_size, ceil_mode=True)
+        (gradient,) = torch.autograd.grad(x_BCF[0, :, x_BCF.shape[2] // 2].sum(), waveform_BT)
+        heard = torch.nonzero(gradient[0])[:, 0]
+        assert int(heard[-1] - heard[0]) + 1 == row.receptive_samples
+
+
+def _linear(block, x_BCF):
+    """A block's filters without what would hide a frame: ReLU, BatchNorm and dropout."""
+    inner = block.conv(x_BCF)
+    return block.conv2(inner) if hasattr(block, "conv2") else inner
+
+
+def test_a_depth_leaves_the_rest_to_the_first_filter():
+    plan = plan_for(59049, NetworkSettings(filter_length=3, depth=4))  # of the paper's comparison of depths
+
+    assert (plan.stride, plan.pools, plan.exact) == (729, (3,) * 4, True)
+    assert plan.widths == (128, 128, 128, 256, 512)
+    assert plan_for(59049, NetworkSettings(depth=9)) == plan_for(59049)
+    assert plan_for(5000, NetworkSettings(depth=1)).widths == (128, 512)
+    with pytest.raises(UserError, match=r"--depth 100000000: .* room for 7"):
+        plan_for(5000, NetworkSettings(depth=100_000_000))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"block": "magic"}, "--block magic"),
+        ({"head": "magic"}, "--head magic"),
+        ({"se_alpha": 0.0}, "--se-alpha 0.0"),
+        ({"se_alpha": float("nan")}, "--se-alpha nan"),
+        ({"se_alpha": 17.0}, "--se-alpha 17.0"),
+        ({"depth": -1}, "--depth -1"),
+        ({"filter_length": 7}, "--filter-length 7"),
+    ],
+)
+def test_settings_of_no_network_are_refused(settings, words):
+    with pytest.raises(UserError, match=words):
+        NetworkSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"widths": (4, 4)}, "widths"),
+        ({"pools": (3, 0, 2)}, "positive"),
+        ({"stride": True}, "positive"),
+        ({"widths": (4, 4, 4, 1 << 20)}, "at most"),
+        ({"pools": (3, 1, 2)}, "do not fit"),
+        ({"pools": (3, 3, 3)}, "do not fit"),
+        ({"block": "magic"}, "'magic' is none of plain"),
+        ({"se_alpha": 1e9}, "se_alpha"),
+        ({"se_alpha": float("nan")}, "se_alpha"),
+        ({"multi_level": 1}, "multi_level"),
+        ({"multi_level": True, "last_kernel": 3}, "multi_level"),
+    ],
+)
+def test_a_plan_that_contradicts_itself_is_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(TINY, **change)
+
+
+def test_the_names_that_flags_offer_are_those_that_exist():
+    assert tuple(BLOCKS) == BLOCK_NAMES
+    assert tuple(HEADS) == HEAD_NAMES

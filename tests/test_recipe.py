@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from samplecnn.errors import UserError
-from samplecnn.recipe import FitSettings
+from samplecnn.flags import settings_dict
+from samplecnn.recipe import DEFAULT_RECIPE, FitSettings
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,27 @@ from samplecnn.recipe import FitSettings
 def test_settings_that_cannot_be_meant_are_refused(field, value):
     with pytest.raises(UserError, match="--" + field.replace("_", "-")):
         FitSettings(**{field: value})
+
+
+def test_what_is_left_out_is_the_recipe_s():
+    paper, modern = FitSettings(recipe="paper", patience=7), FitSettings()
+    assert (paper.batch_size, paper.learning_rate, paper.weight_decay, paper.patience) == (23, 0.01, 0.0, 7)
+    assert settings_dict(paper) == settings_dict(FitSettings(**settings_dict(paper)))
+    assert None not in settings_dict(modern).values()
+    assert modern.recipe == DEFAULT_RECIPE
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"), [({"augment": "gain,stretch"}, "'stretch' is none of"), ({"recipe": "secret"}, "--recipe")]
+)
+def test_unknown_names_are_refused_with_the_known_ones(changes, words):
+    with pytest.raises(UserError, match=words):
+        FitSettings(**changes)
+
+
+def test_changes_that_keep_the_grade_are_named_or_off():
+    assert FitSettings(augment="none").augmentations == set()
+    assert FitSettings(augment="gain,noise").augmentations == {"gain", "noise"}
 
 
 def test_the_flags_of_training_are_known_without_torch():

@@ -1,8 +1,9 @@
-"""evaluate: cross-validation, one Ray task a fold; predictions pooled once a recording, baselines on the same folds."""
+"""evaluate: cross-validation, one Ray task a fit; predictions pooled once a recording, baselines on the same folds."""
 
 import logging
 import tempfile
-from typing import Any
+import time
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,37 +12,50 @@ import pyarrow.dataset as ds
 import ray
 import torch
 
-from samplecnn import fit as fitting
-from samplecnn.baselines import BASELINES, FEATURE_COLUMNS, majority, outer_features
+from samplecnn.architecture import NetworkSettings
+from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, OUTER, logistic, majority
+from samplecnn.baselines.log_mel import LogMelCNN, log_mel_features
+from samplecnn.baselines.outer import FEATURE_COLUMNS, outer_features
+from samplecnn.calibration import Heard, calibrate
 from samplecnn.contract import METRICS_CSV, RECORDING
-from samplecnn.errors import RecordingError
-from samplecnn.evaluation import MAJORITY, EvaluationSettings, Task, score_graders
+from samplecnn.cross_validation import HeldOut, hold_out
+from samplecnn.errors import UserError
+from samplecnn.evaluation import (
+    MAJORITY,
+    Evaluation,
+    EvaluationSettings,
+    Model,
+    Predicted,
+    Task,
+    evaluation_files,
+    score_graders,
+)
 from samplecnn.flags import settings_dict
-from samplecnn.folds import grouped_folds
-from samplecnn.infer import Grader
+from samplecnn.folds import Split, splits
+from samplecnn.hearing import Hearing
 from samplecnn.labels import LabelSettings
-from samplecnn.model_folder import ModelCard
-from samplecnn.network import plan_for
 from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.pipelines.runtime import Progress, ray_session
-from samplecnn.pipelines.train import new_network, recording_set, split
+from samplecnn.pipelines.train import new_network, recording_set
 from samplecnn.recipe import FitSettings
 from samplecnn.store import open_store
 
 log = logging.getLogger(__name__)
 
 MODEL = "SampleCNN"
+NETWORKS = (LOG_MEL_CNN, MODEL)  # fitted in Ray tasks, one a split; the other graders take moments
 FOLD_RETRIES = 3  # a fold's worker may be lost; the fold is computed again, with the same result
 
-Probs = npt.NDArray[np.float64]
+Float64 = npt.NDArray[np.float64]
 
 
 def evaluate(
-    segments: str,
+    segments: Sequence[str],
     labels: str,
     evaluation: str,
     label_settings: LabelSettings,
     settings: EvaluationSettings,
+    network_settings: NetworkSettings,
     fit_settings: FitSettings,
     *,
     seed: int,
@@ -49,94 +63,159 @@ def evaluate(
 ) -> str:
     """Cross-validate the model that `train` would train; writes metrics and predictions, returns the table.
 
-    Each fold holds back its own validation recordings for early stopping, so that nothing is chosen on the fold that
-    is predicted. Raises UserError for labels that cannot be learned from or split.
+    segments: one place, or several of different sample rates (a sweep). Each fold holds back its own validation
+    recordings for early stopping, so that nothing is chosen on the fold that is predicted. Raises UserError for labels
+    that cannot be learned from or split.
     """
     store = open_store(evaluation)  # a wrong place is refused now, not after the last fold
-    data = labelled(segments, labels, label_settings)
-    fold_R = grouped_folds(data.grade_R, data.group_R, settings.folds, seed)
-    task = Task(data.recordings, data.grade_R, data.group_R, fold_R, data.grades)
-    log.info("%d recordings in %d groups, %d folds", len(data.recordings), len(set(data.group_R)), settings.folds)
-    probs: dict[str, Probs] = dict(_baselines(data, fold_R))
+    data_by_rate: dict[int, Labelled] = {}
+    for place in segments:
+        data = labelled(place, labels, label_settings)
+        rate = data.folder.settings.sample_rate
+        if rate in data_by_rate:
+            raise UserError(f"--segments {place}: another one has {rate} Hz too: name one a sample rate")
+        data_by_rate[rate] = data
+    parted = {rate: splits(d.grade_R, d.group_CR, settings.folds, seed) for rate, d in data_by_rate.items()}
+    evaluations = []
     with ray_session(workers):
-        shared = ray.put(data)
-        gpu = int("GPU" in ray.cluster_resources())  # type: ignore[no-untyped-call]
-        pending = [
-            _predict_fold.options(num_gpus=gpu).remote(shared, fold_R, fold, fit_settings, seed)
-            for fold in range(settings.folds)
-        ]
-        probs[MODEL] = np.zeros((len(data.recordings), len(data.grades)))
-        progress = Progress(settings.folds, " fold")
-        while pending:
-            ready, pending = ray.wait(pending)
-            for fold, predicted in ray.get(ready):
-                probs[MODEL][fold_R == fold] = predicted
-                progress.add()
-        progress.close()
-    described: dict[str, Any] = {
+        for rate, data in sorted(data_by_rate.items()):
+            log.info("%d Hz: %d recordings, %d splits", rate, len(data.recordings), len(parted[rate]))
+            evaluations.append(
+                _evaluated(data, parted[rate], label_settings, settings, network_settings, fit_settings, seed)
+            )
+    for name, content in evaluation_files(evaluations).items():
+        store.put(name, content)
+    tables = "\n\n".join(evaluation.table() for evaluation in evaluations)
+    return f"{tables}\n\nwritten to {store.url(METRICS_CSV)} and beside it"
+
+
+def _evaluated(
+    data: Labelled,
+    parted: list[Split],
+    label_settings: LabelSettings,
+    settings: EvaluationSettings,
+    network_settings: NetworkSettings,
+    fit_settings: FitSettings,
+    seed: int,
+) -> Evaluation:
+    """All graders on the segments of one sample rate."""
+    grades, fold_R = len(data.grades), np.zeros(len(data.recordings), np.int32)
+    for number, split in enumerate(parted):
+        fold_R[split.held_R] = number
+    shared = ray.put(data)
+    spectra = _log_mel_features.remote(shared)
+    heard = _heard(shared, data, parted, network_settings, fit_settings, seed)
+    started = time.process_time()
+    outer_RF = outer_features(_columns(data), data.folder.recordings, data.recordings)
+    outer_cpu_s = time.process_time() - started
+    log_mel_RF, log_mel_cpu_s = ray.get(spectra)
+    predicted = {
+        MAJORITY: Predicted(majority(data.grade_R, grades), 0.0),
+        OUTER: _regressed(data, parted, outer_RF, outer_cpu_s),
+        LOG_MEL: _regressed(data, parted, log_mel_RF, log_mel_cpu_s),
+    }
+    for name in NETWORKS:
+        heard_R = [heard[name].heard.get(recording) for recording in data.recordings]
+        calibrated = calibrate(heard_R, data.grade_R, fold_R, grades, network_settings.head)
+        predicted[name] = Predicted(calibrated.probs_RG, heard[name].cpu_s)
+    # The last network is the model: its temperature is what `train` would give it.
+    model = Model(MODEL, data.fingerprint(network_settings, fit_settings), calibrated.temperature)
+    described = {
         "segments": settings_dict(data.folder.settings),
         "labels": settings_dict(label_settings),
         "evaluation": settings_dict(settings),
+        "network": settings_dict(network_settings),
         "fit": settings_dict(fit_settings),
-        "network": str(plan_for(data.folder.settings.segment_samples)),
         "seed": seed,
     }
-    result = score_graders(task, probs, MODEL, described, seed)
-    for name, content in result.files().items():
-        store.put(name, content)
-    return f"{result.table()}\n\nwritten to {store.url(METRICS_CSV)} and beside it"
+    rate = data.folder.settings.sample_rate
+    task = Task(data.recordings, data.grade_R, data.group_CR[0], fold_R, data.grades, rate, seed)
+    return score_graders(task, predicted, model, described)
 
 
-def _baselines(data: Labelled, fold_R: npt.NDArray[np.int32]) -> dict[str, Probs]:
+def _heard(
+    shared: "ray.ObjectRef[Labelled]",
+    data: Labelled,
+    parted: list[Split],
+    network_settings: NetworkSettings,
+    fit_settings: FitSettings,
+    seed: int,
+) -> dict[str, HeldOut]:
+    """What each network said of each recording while it was held out, all splits together."""
+    gpu = int("GPU" in ray.cluster_resources())  # type: ignore[no-untyped-call]
+    task = _hold_out.options(num_gpus=gpu)
+    pending = [
+        task.remote(shared, split, name, network_settings, fit_settings, seed)
+        for name in reversed(NETWORKS)  # the long ones first
+        for split in parted
+    ]
+    heard: dict[str, dict[str, Heard | None]] = {name: {} for name in NETWORKS}
+    cpu_s = dict.fromkeys(NETWORKS, 0.0)
+    progress = Progress(len(pending), " fit")
+    while pending:
+        ready, pending = ray.wait(pending)
+        for name, held in ray.get(ready):
+            heard[name] |= held.heard
+            cpu_s[name] += held.cpu_s
+            progress.add()
+    progress.close()
+    return {name: HeldOut(heard[name], np.nan, 0, cpu_s[name]) for name in NETWORKS}
+
+
+def _columns(data: Labelled) -> pa.Table:
     folder = data.folder
-    rows: pa.Table = ds.dataset(folder.paths, filesystem=folder.filesystem, format="parquet").to_table(
+    return ds.dataset(folder.paths, filesystem=folder.filesystem, format="parquet").to_table(
         columns=FEATURE_COLUMNS, filter=ds.field(RECORDING).isin(data.recordings)
     )
-    features = outer_features(rows, data.recordings)
-    grades = len(data.grades)
-    probs = {MAJORITY: majority(data.grade_R, grades)}
-    for name, baseline in BASELINES.items():
-        probs[name] = np.zeros((len(data.recordings), grades))
-        for fold in sorted(set(fold_R.tolist())):
-            held = fold_R == fold
-            probs[name][held] = baseline(features[~held], data.grade_R[~held], features[held], grades)
-    return probs
+
+
+def _regressed(data: Labelled, parted: list[Split], features_RF: Float64, cpu_s: float) -> Predicted:
+    """A logistic regression's predictions from these features. cpu_s: what the features cost."""
+    started = time.process_time()
+    probs_RG = np.zeros((len(data.recordings), len(data.grades)))
+    for split in parted:
+        learn_RF, held_RF = features_RF[split.learn_R], features_RF[split.held_R]
+        probs_RG[split.held_R] = logistic(learn_RF, data.grade_R[split.learn_R], held_RF, len(data.grades))
+    return Predicted(probs_RG, cpu_s + time.process_time() - started)
 
 
 @ray.remote(num_cpus=1, max_retries=FOLD_RETRIES)
-def _predict_fold(
-    data: Labelled, fold_R: npt.NDArray[np.int32], fold: int, settings: FitSettings, seed: int
-) -> tuple[int, Probs]:
-    """Train without a fold and predict its recordings: (fold, probabilities of its recordings in their order)."""
-    torch.set_num_threads(1)  # one core a fold, and the same result however many run at once
+def _log_mel_features(data: Labelled) -> tuple[Float64, float]:
+    """log_mel_features of all recordings, those of silent ones 0; and what they cost in CPU seconds."""
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
-        fold_of = dict(zip(data.recordings, fold_R.tolist(), strict=True))
-        held = np.array([fold_of[name] == fold for name in recordings.names])
-        learn, check = split(recordings.subset(np.flatnonzero(~held)), seed)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = new_network(data.folder.settings, len(data.grades), seed)
-        for _ in fitting.fit(network, learn, check, settings, seed=seed, device=device):
-            pass
-        card = ModelCard(plan=network.plan, settings=data.folder.settings, grades=data.grades)
-        grader = Grader(card, network, device)
-        share_G = np.bincount(learn.grade_R, minlength=len(data.grades)) / len(learn)
-        return fold, np.stack(
-            [
-                _probabilities(grader, recordings, name, share_G)
-                for name, own in zip(data.recordings, fold_R, strict=True)
-                if own == fold
-            ]
+        started = time.process_time()
+        found_RF = log_mel_features(recordings)
+        features_RF = np.zeros((len(data.recordings), found_RF.shape[1]))
+        features_RF[[data.recordings.index(name) for name in recordings.names]] = found_RF
+        return features_RF, time.process_time() - started
+
+
+@ray.remote(num_cpus=1, max_retries=FOLD_RETRIES)
+def _hold_out(
+    data: Labelled, split: Split, name: str, network_settings: NetworkSettings, settings: FitSettings, seed: int
+) -> tuple[str, HeldOut]:
+    """Train one network without what a split holds out, and hear that: (name, what it said)."""
+    torch.set_num_threads(1)  # one core a fit, and the same result however many run at once
+    with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
+        recordings = recording_set(data, folder)
+        row = {recording: i for i, recording in enumerate(data.recordings)}
+        rows_R = np.array([row[recording] for recording in recordings.names])  # silent ones are left out
+        return name, hold_out(
+            _network(name, data, network_settings, seed),
+            recordings,
+            np.flatnonzero(split.learn_R[rows_R]),
+            np.flatnonzero(split.held_R[rows_R]),
+            settings,
+            head=network_settings.head,
+            seed=seed,
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         )
 
 
-def _probabilities(grader: Grader, recordings: Any, name: str, share_G: Probs) -> Probs:
-    """The model's probabilities for one recording; the training shares where it is too silent to be graded."""
-    if name not in recordings.names:
-        return share_G
-    i = recordings.names.index(name)
-    try:
-        graded = grader.grade(recordings.waveform(i), recordings.active_RF[i])
-    except RecordingError:
-        return share_G
-    return share_G if graded.merged is None else graded.merged.probs_G
+def _network(name: str, data: Labelled, network_settings: NetworkSettings, seed: int) -> Hearing:
+    segments, grades = data.folder.settings, len(data.grades)
+    if name == LOG_MEL_CNN:
+        return LogMelCNN(segments.segment_samples, segments.sample_rate, grades, network_settings.head, seed)
+    return new_network(segments, network_settings, grades, seed)

@@ -3,18 +3,18 @@
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.contract import RECORDING, VERSION
 from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
-from samplecnn.labels import LabelSettings, join, read_labels, require_gradable
-from samplecnn.network import plan_for
+from samplecnn.labels import Label, LabelSettings, join, read_labels, require_gradable
 from samplecnn.pipelines.runtime import some_names
+from samplecnn.recipe import FitSettings
 from samplecnn.segment_folder import SegmentsFolder, open_segments
 from samplecnn.store import open_store
 
@@ -23,26 +23,31 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Labelled:
-    """The recordings that have both segments and a label, by name; grade_R: index, 0 = worst."""
+    """The recordings that have both segments and a label, by name; grade_R: index, 0 = worst.
+
+    group_CR: their groups by each column that splits keep apart; the first one's is the one that training parts by.
+    """
 
     folder: SegmentsFolder
     recordings: list[str]
     versions: list[str]
     grade_R: npt.NDArray[np.int64]
-    group_R: list[str]
+    group_CR: list[list[str]]
     grades: tuple[str, ...]
 
-    def fingerprint(self, **settings: dict[str, Any]) -> str:
-        """A hash of the data and of what is done with it: equal means that the same model would come out."""
+    def fingerprint(self, network: NetworkSettings, fit: FitSettings, seed: int | None = None) -> str:
+        """A hash of the data and of what is done with it: equal means that the same model would come out, or, without
+        a seed, one that was trained in the same way."""
         rows = [
-            list(row) for row in zip(self.recordings, self.versions, self.grade_R.tolist(), self.group_R, strict=True)
+            list(row) for row in zip(self.recordings, self.versions, self.grade_R.tolist(), *self.group_CR, strict=True)
         ]
         whole = {
             "recordings": rows,
             "grades": self.grades,
             "segments": settings_dict(self.folder.settings),
-            "network": str(plan_for(self.folder.settings.segment_samples)),
-            **settings,
+            "network": {"plan": asdict(plan_for(self.folder.settings.segment_samples, network)), "head": network.head},
+            "fit": settings_dict(fit),
+            "seed": seed,
         }
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -70,9 +75,13 @@ def labelled(segments: str, labels: str, settings: LabelSettings) -> Labelled:
         recordings=recordings,
         versions=[version[name] for name in recordings],
         grade_R=np.array([joined.labels[name].grade for name in recordings], dtype=np.int64),
-        group_R=[joined.labels[name].group for name in recordings],
+        group_CR=[list(column) for column in zip(*(_groups(joined.labels[name]) for name in recordings), strict=True)],
         grades=settings.names,
     )
+
+
+def _groups(label: Label) -> tuple[str, ...]:
+    return (label.group, *label.further)
 
 
 def read_file(place: str, flag: str) -> bytes:

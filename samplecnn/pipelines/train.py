@@ -9,7 +9,7 @@ import logging
 import os
 import tempfile
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
@@ -20,15 +20,15 @@ from ray.train.torch import TorchTrainer
 
 from samplecnn import fit as fitting
 from samplecnn import model_folder
-from samplecnn.batches import RecordingSet, read_recordings
+from samplecnn.architecture import NetworkSettings, plan_for
+from samplecnn.batches import RecordingSet, held_back, read_recordings
+from samplecnn.contract import METRICS_JSON
 from samplecnn.errors import JobError, UserError
-from samplecnn.flags import settings_dict
-from samplecnn.folds import holdout
+from samplecnn.evaluation import Calibration, calibration_of
 from samplecnn.labels import Label, LabelSettings
 from samplecnn.model_folder import ModelCard
-from samplecnn.network import SampleCNN, plan_for
-from samplecnn.ordinal import DEFAULT_HEAD, HEADS
-from samplecnn.pipelines.labelled import Labelled, labelled
+from samplecnn.network import SampleCNN
+from samplecnn.pipelines.labelled import Labelled, labelled, read_file
 from samplecnn.pipelines.runtime import ray_session, told_by_worker
 from samplecnn.recipe import FitSettings
 from samplecnn.segments import SegmentSettings
@@ -36,7 +36,6 @@ from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-VALIDATION_SHARE = 0.2  # of the recordings, to decide which epoch is best
 CHECKPOINT = "state.pt"
 MOST_FAILURES = 3  # workers lost before the job gives up; Ray's default gives up at once
 START_LIMIT_S = 900  # a GPU machine takes minutes to boot; without a limit Ray waits for ever
@@ -48,27 +47,32 @@ def train(
     labels: str,
     model: str,
     label_settings: LabelSettings,
+    network_settings: NetworkSettings,
     fit_settings: FitSettings,
     *,
     seed: int,
+    evaluation: str | None = None,
     workers: int | None = None,
 ) -> str:
     """Train a model and publish it; returns the closing line.
 
-    workers: data-parallel processes; None: one a GPU, or a single one on CPUs. Raises UserError for labels that cannot
-    be learned from, JobError where training fails.
+    evaluation: where `evaluate` wrote what it found of this very model, to calibrate it by; workers: data-parallel
+    processes; None: one a GPU, or a single one on CPUs. Raises UserError for labels that cannot be learned from and an
+    evaluation of something else, JobError where training fails.
     """
     data = labelled(segments, labels, label_settings)
-    run = data.fingerprint(fit=settings_dict(fit_settings), seed={"seed": seed})
+    settings = data.folder.settings
+    plan = plan_for(settings.segment_samples, network_settings)
+    run = data.fingerprint(network_settings, fit_settings, seed)
+    calibration = _calibration(evaluation, data.fingerprint(network_settings, fit_settings))
     place = open_store(model).root  # a wrong place is refused now, not after hours
     if place.startswith("gs://") and "/" not in place.removeprefix("gs://"):  # its checkpoints would go into another
         raise UserError(f"--model {model}: is a whole bucket: name a folder in it, such as {place}/model")
     checkpoints = open_store(model.rstrip("/") + ".checkpoints")
     filesystem, base = checkpoints.filesystem()
-    trained = _trained_already(model, run)
-    if trained:
+    if trained := _trained_already(model, run):
         _clear(checkpoints)
-        return f"{model}: trained already on these labels with these settings (model {trained}): nothing to do"
+        return _settled(model, *trained, calibration)
     if isinstance(filesystem, GcsFileSystem):
         # A marker of the folder: where Ray's create_dir finds none, it makes those of all folders above it too, which
         # lie outside this place, and asks for the bucket (storage.buckets.get).
@@ -81,6 +85,7 @@ def train(
         journal = _Journal.remote()  # type: ignore[attr-defined]
         config = {
             "data": data,
+            "network": network_settings,
             "fit": fit_settings,
             "seed": seed,
             "threads": threads,
@@ -118,18 +123,52 @@ def train(
         state = _read_state(result.checkpoint)
     history = state["history"]
     best = max((row for row in history if row["best"]), key=lambda row: int(row["epoch"]))
-    settings = data.folder.settings
-    card = ModelCard(
-        plan=plan_for(settings.segment_samples),
-        settings=settings,
-        grades=data.grades,
-        training_data=run,
-        metrics={"recordings": len(data.recordings), "best_epoch": best["epoch"], "history": history},
+    card = _calibrated(
+        ModelCard(
+            plan=plan,
+            settings=settings,
+            grades=data.grades,
+            head=network_settings.head,
+            training_data=run,
+            metrics={"recordings": len(data.recordings), "best_epoch": best["epoch"], "history": history},
+        ),
+        calibration,
     )
     card = model_folder.publish(model, card, state["fit"]["best"])
     _clear(checkpoints)
     held = f", held-out kappa {best['valid_kappa']:.2f}" if best["valid_kappa"] is not None else ""
-    return f"{model}: model {card.model_id}, best after epoch {best['epoch']} of {history[-1]['epoch']}{held}"
+    ended = f"best after epoch {best['epoch']} of {history[-1]['epoch']}{held}"
+    return f"{model}: model {card.model_id}, {ended}, {_told(calibration)}"
+
+
+def _calibration(evaluation: str | None, fingerprint: str) -> Calibration | None:
+    if evaluation is None:
+        return None
+    told = read_file(f"{evaluation.rstrip('/')}/{METRICS_JSON}", "--evaluation")
+    return calibration_of(told, evaluation, fingerprint)
+
+
+def _calibrated(card: ModelCard, calibration: Calibration | None) -> ModelCard:
+    if calibration is None:
+        return card
+    return replace(
+        card, temperature=calibration.temperature, metrics={**card.metrics, "evaluation": calibration.evaluation}
+    )
+
+
+def _told(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return "not calibrated (evaluate first, then train with --evaluation)"
+    return f"calibrated (temperature {calibration.temperature:.2f})"
+
+
+def _settled(model: str, card: ModelCard, network: SampleCNN, calibration: Calibration | None) -> str:
+    """A model that is trained already needs at most another temperature."""
+    if calibration is None or calibration.temperature == card.temperature:
+        told = "trained already on these labels with these settings"
+        return f"{model}: {told} (model {card.model_id}): nothing to do"
+    card = model_folder.publish(model, _calibrated(card, calibration), network.state_dict())
+    return f"{model}: model {card.model_id}, trained already, now {_told(calibration)}"
 
 
 def _clear(checkpoints: Store) -> None:
@@ -139,13 +178,13 @@ def _clear(checkpoints: Store) -> None:
         filesystem.delete_dir(base)
 
 
-def _trained_already(model: str, run: str) -> str | None:
-    """The id of the model in this folder, if it came out of this very run."""
+def _trained_already(model: str, run: str) -> tuple[ModelCard, SampleCNN] | None:
+    """The model in this folder, if it came out of this very run."""
     try:
-        card, _ = model_folder.load(model)
+        card, network = model_folder.load(model)
     except UserError:
         return None  # none there, or a broken one: publish says so if it must not be replaced
-    return card.model_id if card.training_data == run else None
+    return (card, network) if card.training_data == run else None
 
 
 def _require_room(workers: int, gpus: int, cpus: int) -> None:
@@ -168,22 +207,14 @@ def recording_set(data: Labelled, folder: str) -> RecordingSet:
     """The labelled recordings, rebuilt into a file in `folder`."""
     labels = {
         name: Label(name, int(grade), group)
-        for name, grade, group in zip(data.recordings, data.grade_R, data.group_R, strict=True)
+        for name, grade, group in zip(data.recordings, data.grade_R, data.group_CR[0], strict=True)
     }
     return read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)
 
 
-def split(recordings: RecordingSet, seed: int) -> tuple[RecordingSet, RecordingSet | None]:
-    """(to train on, to validate on): groups whole; None where there are too few to hold any back."""
-    held = holdout(recordings.grade_R, list(recordings.groups), VALIDATION_SHARE, seed)
-    if not held.any():
-        return recordings, None
-    return recordings.subset((~held).nonzero()[0]), recordings.subset(held.nonzero()[0])
-
-
-def new_network(settings: SegmentSettings, grades: int, seed: int) -> SampleCNN:
+def new_network(segments: SegmentSettings, network: NetworkSettings, grades: int, seed: int) -> SampleCNN:
     """The network that a fit starts from."""
-    return SampleCNN(plan_for(settings.segment_samples), HEADS[DEFAULT_HEAD].outputs(grades), seed=seed)
+    return SampleCNN(plan_for(segments.segment_samples, network), grades, network.head, seed)
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -195,12 +226,20 @@ def _worker(config: dict[str, Any]) -> None:
     checkpoint = ray.train.get_checkpoint()
     state = _read_state(checkpoint) if checkpoint else {"fit": None, "history": []}
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
-        learn, check = split(recording_set(data, folder), config["seed"])
-        network = new_network(data.folder.settings, len(data.grades), config["seed"])
+        learn, check = held_back(recording_set(data, folder), config["seed"])
+        settings: NetworkSettings = config["network"]
+        network = new_network(data.folder.settings, settings, len(data.grades), config["seed"])
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         history = state["history"]
         reports = fitting.fit(
-            network, learn, check, config["fit"], seed=config["seed"], device=device, state=state["fit"]
+            network,
+            learn,
+            check,
+            config["fit"],
+            seed=config["seed"],
+            device=device,
+            head=settings.head,
+            state=state["fit"],
         )
         while True:
             try:

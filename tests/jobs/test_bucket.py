@@ -1,6 +1,5 @@
 """The jobs over gs:// places, against a real storage server: the same code and results, and no needless permission."""
 
-import json
 import re
 import runpy
 import sys
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from samplecnn import model_folder
+from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.contract import (
     CURRENT,
     FAILURES_CSV,
@@ -19,15 +19,15 @@ from samplecnn.contract import (
     LATEST_CSV,
     LATEST_PARQUET,
     MESSAGE,
-    METRICS_JSON,
     MODEL_ID,
+    PREDICTIONS_CSV,
     RECORDING,
 )
 from samplecnn.errors import UserError
 from samplecnn.evaluation import EvaluationSettings
 from samplecnn.labels import LabelSettings
 from samplecnn.model_folder import ModelCard
-from samplecnn.network import SampleCNN, plan_for
+from samplecnn.network import SampleCNN
 from samplecnn.pipelines.evaluate import evaluate
 from samplecnn.pipelines.grade import grade
 from samplecnn.pipelines.prepare import prepare
@@ -72,17 +72,17 @@ def jobs(place: str) -> dict[str, Callable[[], Any]]:
     recordings, segments, labels, model, grades = (
         f"{place}/{name}" for name in ("recordings", "segments", "labels.csv", "model", "grades")
     )
-    evaluation, split = f"{place}/evaluation", EvaluationSettings(folds=2)
+    evaluation, split, how = f"{place}/evaluation", EvaluationSettings(folds=2), (NetworkSettings(), FIT)
     return {  # one worker: most of the time goes into starting workers
         "jobs/prepare.py": lambda: prepare(recordings, segments, SETTINGS, workers=1),
-        "jobs/evaluate.py": lambda: evaluate(segments, labels, evaluation, LabelSettings(), split, FIT, seed=0),
-        "jobs/train.py": lambda: train(segments, labels, model, LabelSettings(), FIT, seed=0),
+        "jobs/evaluate.py": lambda: evaluate([segments], labels, evaluation, LabelSettings(), split, *how, seed=0),
+        "jobs/train.py": lambda: train(segments, labels, model, LabelSettings(), *how, seed=0, evaluation=evaluation),
         "jobs/grade.py": lambda: grade(recordings, model, grades, workers=1),
     }
 
 
-def run_all(place: str, before: Callable[[str], None] = lambda job: None) -> tuple[list[dict], dict]:
-    """Every job, all but the dearest twice: (latest grades, metrics). before: called with the name of each."""
+def run_all(place: str, before: Callable[[str], None] = lambda job: None) -> tuple[list[dict], bytes]:
+    """Every job, all but the dearest twice: (latest grades, predictions out of fold). before: called with the name of each."""
     results = {}
     for name, job in jobs(place).items():
         before(name)
@@ -90,13 +90,14 @@ def run_all(place: str, before: Callable[[str], None] = lambda job: None) -> tup
         if name != "jobs/evaluate.py":
             results[name] = job()
     assert results["jobs/prepare.py"].kept == results["jobs/grade.py"].kept == 6
+    assert "calibrated (temperature" in results["jobs/train.py"]
     assert "nothing to do" in results["jobs/train.py"]
     before("")
     filesystem, base = open_store(place).filesystem()
     latest = pq.read_table(f"{base}/grades/{LATEST_PARQUET}", filesystem=filesystem).drop_columns(
         [GRADED_AT, "version"]
     )
-    return latest.to_pylist(), json.loads(open_store(f"{place}/evaluation").read(METRICS_JSON).data)
+    return latest.to_pylist(), open_store(f"{place}/evaluation").read(PREDICTIONS_CSV).data
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,11 @@ import json
 import numpy as np
 import pytest
 
+from samplecnn.architecture import NetworkSettings
+from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, OUTER
 from samplecnn.contract import METRICS_CSV, METRICS_JSON, PREDICTIONS_CSV, RECORDING
 from samplecnn.errors import UserError
-from samplecnn.evaluation import EvaluationSettings
+from samplecnn.evaluation import MAJORITY, EvaluationSettings
 from samplecnn.labels import LabelSettings
 from samplecnn.pipelines.evaluate import evaluate
 from samplecnn.pipelines.prepare import prepare
@@ -26,7 +28,9 @@ def segments(recordings, one_ray, tmp_path_factory) -> str:
 
 def evaluated(segments, labels, place, **changes) -> str:
     settings = EvaluationSettings(folds=changes.pop("folds", 3))
-    return evaluate(segments, str(labels), str(place), LabelSettings(**changes), settings, FIT, seed=0)
+    places = [segments] if isinstance(segments, str) else segments
+    network = NetworkSettings()
+    return evaluate(places, str(labels), str(place), LabelSettings(**changes), settings, network, FIT, seed=0)
 
 
 def test_every_labelled_recording_is_predicted_once_while_held_out(segments, recordings, tmp_path):
@@ -37,21 +41,25 @@ def test_every_labelled_recording_is_predicted_once_while_held_out(segments, rec
     for row in predictions:
         assert sum(float(row[f"p_{grade}"]) for grade in "ABC") == pytest.approx(1, abs=1e-5)
         assert 0 <= float(row["score"]) <= 1
-    metrics = json.loads((tmp_path / METRICS_JSON).read_text())
+    (metrics,) = json.loads((tmp_path / METRICS_JSON).read_text())["evaluations"]
     accuracy = np.mean([row["grade"] == row["predicted"] for row in predictions])
     assert metrics["graders"]["SampleCNN"]["accuracy"]["value"] == pytest.approx(accuracy)
     table = read_csv((tmp_path / METRICS_CSV).read_bytes(), "metrics")
-    assert [row["grader"] for row in table] == ["majority", "loudness and duration", "SampleCNN"]
+    assert [row["grader"] for row in table] == [MAJORITY, OUTER, LOG_MEL, LOG_MEL_CNN, "SampleCNN"]
+    assert all(float(row["cpu_s"]) > 0 for row in table[-2:])
+    assert 0.04 < metrics["model"]["temperature"] < 21
     assert all(float(row["kappa_low"]) <= float(row["kappa"]) <= float(row["kappa_high"]) for row in table)
     assert metrics["conclusion"] in said
     assert "majority" in said
 
 
-def test_the_same_evaluation_gives_the_same_bytes(segments, recordings, tmp_path):
+def test_the_same_evaluation_gives_the_same_bytes_but_for_the_cost(segments, recordings, tmp_path):
     evaluated(segments, recordings[1], tmp_path / "one")
     evaluated(segments, recordings[1], tmp_path / "two")
-    for name in (METRICS_JSON, METRICS_CSV, PREDICTIONS_CSV):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    one, two = ((tmp_path / name / PREDICTIONS_CSV).read_bytes() for name in ("one", "two"))
+    assert one == two
+    rows, again = (read_csv((tmp_path / name / METRICS_CSV).read_bytes(), "metrics") for name in ("one", "two"))
+    assert [row | {"cpu_s": ""} for row in rows] == [row | {"cpu_s": ""} for row in again]
 
 
 def test_a_performer_is_never_on_both_sides(segments, recordings, tmp_path):
@@ -66,6 +74,24 @@ def test_a_performer_is_never_on_both_sides(segments, recordings, tmp_path):
     for row in read_csv((tmp_path / PREDICTIONS_CSV).read_bytes(), "predictions"):
         fold_of.setdefault(performer[row[RECORDING]], set()).add(row["fold"])
     assert all(len(folds) == 1 for folds in fold_of.values())
+
+
+def test_a_sweep_evaluates_each_rate_and_crossed_groups_part_both(segments, recordings, tmp_path):
+    lines = recordings[1].read_text(encoding="utf-8").splitlines()[1:]
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "recording,grade,performer,piece\n" + "".join(f"{line},p{i // 2},m{i % 4}\n" for i, line in enumerate(lines)),
+        encoding="utf-8",
+    )
+    faster = str(tmp_path / "at-200")
+    prepare(str(recordings[0]), faster, SegmentSettings(sample_rate=200, segment_s=1.0, hop_s=1.0))
+    said = evaluated([faster, segments], labels, tmp_path, group="performer,piece", folds=2)
+    assert said.index("100 Hz, 12 recordings in 6 groups") < said.index("200 Hz")
+    predictions = read_csv((tmp_path / PREDICTIONS_CSV).read_bytes(), "predictions")
+    assert {row["sample_rate"] for row in predictions} == {"100", "200"}
+    assert {row["fold"] for row in predictions} <= {"0", "1", "2", "3"}
+    with pytest.raises(UserError, match="another one has 100 Hz too"):
+        evaluated([segments, segments], labels, tmp_path)
 
 
 def test_more_folds_than_recordings_are_refused(segments, recordings, tmp_path):

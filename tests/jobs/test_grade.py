@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from samplecnn import model_folder
+from samplecnn.architecture import plan_for
 from samplecnn.contract import (
     CONFIDENCE,
     FAILURES_CSV,
@@ -30,7 +31,7 @@ from samplecnn.contract import (
 from samplecnn.errors import UserError
 from samplecnn.labels import LabelSettings
 from samplecnn.model_folder import ModelCard
-from samplecnn.network import SampleCNN, plan_for
+from samplecnn.network import SampleCNN
 from samplecnn.pipelines import grade as grading
 from samplecnn.segments import SegmentSettings
 from samplecnn.tables import read_csv

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 
 from samplecnn import grades_folder, model_folder
+from samplecnn.architecture import plan_for
 from samplecnn.commits import DONE, ITEMS_SCHEMA, CommitLog
 from samplecnn.contract import grades_schema
 from samplecnn.model_folder import ModelCard
-from samplecnn.network import SampleCNN, plan_for
+from samplecnn.network import SampleCNN
 from samplecnn.pipelines.grade import grade
 from samplecnn.recordings import plan
 from samplecnn.segments import SegmentSettings

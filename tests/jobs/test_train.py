@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -5,8 +6,11 @@ import pytest
 import torch
 
 from samplecnn import model_folder
+from samplecnn.architecture import NetworkSettings
 from samplecnn.errors import JobError, UserError
+from samplecnn.evaluation import EvaluationSettings
 from samplecnn.labels import LabelSettings
+from samplecnn.pipelines.evaluate import evaluate
 from samplecnn.pipelines.labelled import labelled
 from samplecnn.pipelines.prepare import prepare
 from samplecnn.pipelines.train import train
@@ -34,6 +38,7 @@ def undisturbed(segments, recordings, tmp_path_factory) -> Path:
     ended = run_job("train", "--segments", segments, "--labels", recordings[1], "--model", model, *FLAGS)
     assert ended.returncode == 0, ended.stderr
     assert "epoch 4/4" in ended.stderr
+    assert "not calibrated" in ended.stdout
     return model
 
 
@@ -62,9 +67,52 @@ def test_a_finished_run_is_not_trained_again(undisturbed, segments, recordings):
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()} == before
 
 
+def test_an_evaluation_of_the_same_model_calibrates_it_and_of_another_is_refused(
+    undisturbed, segments, recordings, tmp_path
+):
+    model, place = tmp_path / "model", str(tmp_path / "evaluation")
+    shutil.copytree(undisturbed, model)
+    before = model_folder.load(str(model))[0]
+    evaluate(
+        [segments],
+        str(recordings[1]),
+        place,
+        LabelSettings(),
+        EvaluationSettings(folds=2),
+        NetworkSettings(),
+        FIT,
+        seed=1,
+    )
+
+    def trained(fit: FitSettings) -> str:
+        args = (segments, str(recordings[1]), str(model), LabelSettings(), NetworkSettings(), fit)
+        return train(*args, seed=0, evaluation=place)
+
+    with pytest.raises(UserError, match=r"--evaluation .*of other segments, labels or settings"):
+        trained(FitSettings(epochs=4, crops=4, batch_size=16, augment="gain"))
+    said = trained(FIT)
+
+    card = model_folder.load(str(model))[0]
+    assert (before.temperature, card.training_data) == (1.0, before.training_data)
+    assert card.temperature != 1.0
+    assert f"calibrated (temperature {card.temperature:.2f})" in said
+    assert 0 <= card.metrics["evaluation"]["kappa"]["low"] + 1 <= 2
+    assert all(torch.equal(tensor, weights(model)[name]) for name, tensor in weights(undisturbed).items())
+    assert "nothing to do" in trained(FIT)
+
+
 @pytest.mark.slow
 def test_two_workers_learn_what_one_learns(undisturbed, segments, recordings, tmp_path):
-    train(segments, str(recordings[1]), str(tmp_path / "model"), LabelSettings(), FIT, seed=0, workers=2)
+    train(
+        segments,
+        str(recordings[1]),
+        str(tmp_path / "model"),
+        LabelSettings(),
+        NetworkSettings(),
+        FIT,
+        seed=0,
+        workers=2,
+    )
     for name in ("train_loss", "valid_loss"):
         one, two = ([row[name] for row in history(model)] for model in (undisturbed, tmp_path / "model"))
         np.testing.assert_allclose(two, one, rtol=2e-3)
@@ -95,7 +143,7 @@ def test_a_corrected_label_is_another_run(undisturbed, segments, recordings, tmp
     text = recordings[1].read_text(encoding="utf-8")
     labels = tmp_path / "labels.csv"
     labels.write_text(text.replace(",C\n", ",B\n", 1), encoding="utf-8")
-    said = train(segments, str(labels), str(tmp_path / "model"), LabelSettings(), FIT, seed=0)
+    said = train(segments, str(labels), str(tmp_path / "model"), LabelSettings(), NetworkSettings(), FIT, seed=0)
     assert "nothing to do" not in said
     assert model_folder.load(str(tmp_path / "model"))[0].training_data != (
         model_folder.load(str(undisturbed))[0].training_data
@@ -117,29 +165,42 @@ def test_a_corrected_label_is_another_run(undisturbed, segments, recordings, tmp
 def test_labels_that_nothing_can_be_learned_from_are_refused_in_one_line(rows, words, segments, tmp_path):
     labels = write_labels(tmp_path / "labels.csv", rows)
     with pytest.raises(UserError, match=words):
-        train(segments, str(labels), str(tmp_path / "model"), LabelSettings(), FIT, seed=0)
+        train(segments, str(labels), str(tmp_path / "model"), LabelSettings(), NetworkSettings(), FIT, seed=0)
 
 
 def test_a_loss_that_is_no_number_ends_training_at_once_in_one_line(segments, recordings, tmp_path):
     wild = FitSettings(epochs=2, crops=4, batch_size=16, learning_rate=1e30)
     with pytest.raises(JobError, match="lower --learning-rate"):
-        train(segments, str(recordings[1]), str(tmp_path / "model"), LabelSettings(), wild, seed=0)
+        train(segments, str(recordings[1]), str(tmp_path / "model"), LabelSettings(), NetworkSettings(), wild, seed=0)
 
 
 def test_other_segments_are_another_run(segments, recordings, tmp_path):
     other = str(tmp_path / "segments")
     prepare(str(recordings[0]), other, SegmentSettings(sample_rate=200, segment_s=1.0, hop_s=1.0))
-    one, two = (labelled(place, str(recordings[1]), LabelSettings()).fingerprint() for place in (segments, other))
+    one, two = (
+        labelled(place, str(recordings[1]), LabelSettings()).fingerprint(NetworkSettings(), FIT)
+        for place in (segments, other)
+    )
     assert one != two
 
 
 def test_missing_places_are_named(segments, recordings, tmp_path):
     with pytest.raises(UserError, match="no segments there"):
-        train(str(tmp_path / "none"), str(recordings[1]), str(tmp_path / "m"), LabelSettings(), FIT, seed=0)
+        train(
+            str(tmp_path / "none"),
+            str(recordings[1]),
+            str(tmp_path / "m"),
+            LabelSettings(),
+            NetworkSettings(),
+            FIT,
+            seed=0,
+        )
     with pytest.raises(UserError, match=r"--labels .*no such file"):
-        train(segments, str(tmp_path / "none.csv"), str(tmp_path / "m"), LabelSettings(), FIT, seed=0)
+        train(
+            segments, str(tmp_path / "none.csv"), str(tmp_path / "m"), LabelSettings(), NetworkSettings(), FIT, seed=0
+        )
 
 
 def test_a_whole_bucket_is_no_place_for_a_model(segments, recordings):
     with pytest.raises(UserError, match="is a whole bucket: name a folder in it, such as gs://school/model"):
-        train(segments, str(recordings[1]), "gs://school/", LabelSettings(), FIT, seed=0)
+        train(segments, str(recordings[1]), "gs://school/", LabelSettings(), NetworkSettings(), FIT, seed=0)

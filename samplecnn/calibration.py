@@ -1,0 +1,103 @@
+"""How sure may a model be? One temperature, fitted where the model was wrong or right on recordings it had not heard.
+
+Dividing a network's outputs by a temperature above 1 takes probabilities towards equal shares (Guo 2017, arXiv
+1706.04599). It is fitted on out-of-fold predictions pooled over recordings, since a single parameter is all that a few
+dozen of them can carry; and what is reported of a recording uses a temperature that was fitted without its fold.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize_scalar
+
+from samplecnn.merge import DEFAULT_MERGE, Merged, SegmentOutputs, merge_rule
+from samplecnn.ordinal import HEADS
+
+# R recordings, S segments of one, O outputs of the network, G grades (0 = worst).
+Float64 = npt.NDArray[np.float64]
+
+# A model that knows nothing is calibrated by equal shares, which no finite temperature gives: the search must end.
+LOWEST, HIGHEST = 0.05, 20.0
+LEAST_PROBABILITY = 1e-300  # 0 has no logarithm
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a network said of a recording that it was not trained on: outputs_SO (logits), activity_S of its windows."""
+
+    outputs_SO: npt.NDArray[np.float32]
+    activity_S: npt.NDArray[np.float32]
+
+    def merged(self, head: str, temperature: float) -> Merged:
+        """The recording's grade at this temperature, as grading would merge it."""
+        return merged([self], head, temperature)[0]
+
+
+def merged(heard_R: Sequence[Heard], head: str, temperature: float) -> list[Merged]:
+    """Each recording's grade at this temperature. The outputs of all pass the head at once: a search asks often."""
+    outputs_SO = torch.from_numpy(np.concatenate([heard.outputs_SO for heard in heard_R]))
+    probs_SG = HEADS[head].probs(outputs_SO / temperature).numpy()
+    rule = merge_rule(DEFAULT_MERGE, {})
+    found, start = [], 0
+    for heard in heard_R:
+        end = start + len(heard.outputs_SO)
+        nothing_S0 = np.zeros((end - start, 0), np.float32)
+        of_one = rule(SegmentOutputs(probs_SG[start:end], nothing_S0, heard.activity_S))
+        assert of_one is not None, "read_recordings leaves silent recordings out"
+        found.append(of_one)
+        start = end
+    return found
+
+
+def fit_temperature(heard_R: Sequence[Heard], grade_R: npt.NDArray[np.int64], head: str) -> float:
+    """The temperature under which the given grades were likeliest, by recording; 1 where there is nothing to fit on."""
+    if not heard_R:
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        graded_R = merged(heard_R, head, math.exp(log_temperature))
+        return -math.fsum(
+            math.log(max(float(graded.probs_G[grade]), LEAST_PROBABILITY))
+            for graded, grade in zip(graded_R, grade_R, strict=True)
+        )
+
+    found = minimize_scalar(loss, bounds=(math.log(LOWEST), math.log(HIGHEST)), method="bounded")
+    return math.exp(found.x)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """probs_RG: of each recording at the temperature of the other folds; temperature: of all of them together, the
+    model's that is trained on all."""
+
+    probs_RG: Float64
+    temperature: float
+
+
+def calibrate(
+    heard_R: Sequence[Heard | None],
+    grade_R: npt.NDArray[np.int64],
+    fold_R: npt.NDArray[np.int32],
+    grades: int,
+    head: str,
+) -> Calibrated:
+    """Out-of-fold probabilities, calibrated without peeking. heard_R: None where a recording cannot be graded; it gets
+    the shares of the grades in the other folds."""
+    probs_RG = np.zeros((len(heard_R), grades))
+    heard = {i: heard for i, heard in enumerate(heard_R) if heard is not None}
+
+    def fitted(rows: npt.NDArray[np.bool_]) -> float:
+        chosen = [i for i in heard if rows[i]]
+        return fit_temperature([heard[i] for i in chosen], grade_R[chosen], head)
+
+    for fold in sorted(set(fold_R.tolist())):
+        others_R = fold_R != fold
+        temperature = fitted(others_R)
+        share_G = np.bincount(grade_R[others_R], minlength=grades) / others_R.sum()
+        for i in np.flatnonzero(~others_R).tolist():
+            probs_RG[i] = heard[i].merged(head, temperature).probs_G if i in heard else share_G
+    return Calibrated(probs_RG, fitted(np.ones(len(heard_R), np.bool_)))

@@ -1,0 +1,65 @@
+import math
+
+import numpy as np
+import pytest
+
+from samplecnn.calibration import HIGHEST, Heard, calibrate, fit_temperature
+from samplecnn.metrics import log_loss
+
+HEAD = "cross-entropy"
+
+
+def heard(rng, sharpness, recordings=120, segments=1):
+    """Recordings whose grades follow the outputs' probabilities, and outputs that are then made surer of themselves."""
+    logits_RSG = np.repeat(rng.normal(size=(recordings, 1, 3)) * 1.5, segments, axis=1)
+    probs_RG = np.exp(logits_RSG[:, 0]) / np.exp(logits_RSG[:, 0]).sum(1, keepdims=True)
+    grade_R = np.array([rng.choice(3, p=probs_G) for probs_G in probs_RG])
+    activity_S = np.ones(segments, np.float32)
+    return [Heard((sharpness * logits_SG).astype(np.float32), activity_S) for logits_SG in logits_RSG], grade_R
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 4.0])
+def test_the_temperature_undoes_what_a_network_is_too_sure_of(sharpness):
+    heard_R, grade_R = heard(np.random.default_rng(0), sharpness, recordings=400, segments=2)
+    assert fit_temperature(heard_R, grade_R, HEAD) == pytest.approx(sharpness, rel=0.25)
+
+
+def test_a_network_that_knows_nothing_is_as_little_sure_as_it_can_be():
+    heard_R, grade_R = heard(np.random.default_rng(0), 1.0)
+    assert fit_temperature(heard_R, (grade_R + 1) % 3, HEAD) == pytest.approx(HIGHEST, rel=0.01)
+
+
+def test_without_any_prediction_the_temperature_is_one():
+    assert fit_temperature([], np.array([], np.int64), HEAD) == 1.0
+
+
+def test_a_recording_s_own_fold_has_no_say_in_its_temperature():
+    heard_R, grade_R = heard(np.random.default_rng(1), 3.0)
+    fold_R = np.arange(len(grade_R), dtype=np.int32) % 4
+    other_R = np.where(fold_R == 2, (grade_R + 1) % 3, grade_R)
+    one, other = (calibrate(heard_R, given_R, fold_R, 3, HEAD) for given_R in (grade_R, other_R))
+    assert (one.probs_RG[fold_R == 2] == other.probs_RG[fold_R == 2]).all()
+    assert (one.probs_RG[fold_R != 2] != other.probs_RG[fold_R != 2]).any()
+    assert one.temperature != other.temperature
+
+
+def test_calibrated_probabilities_cost_less_where_a_network_is_too_sure():
+    heard_R, grade_R = heard(np.random.default_rng(2), 5.0)
+    fold_R = np.arange(len(grade_R), dtype=np.int32) % 5
+    calibrated = calibrate(heard_R, grade_R, fold_R, 3, HEAD)
+    raw_RG = np.stack([recording.merged(HEAD, 1.0).probs_G for recording in heard_R])
+    assert log_loss(grade_R, calibrated.probs_RG).mean() < log_loss(grade_R, raw_RG).mean() - 0.3
+    assert calibrated.probs_RG.sum(1) == pytest.approx(1)
+
+
+def test_a_recording_that_cannot_be_graded_gets_the_shares_of_the_other_folds():
+    heard_R, grade_R = heard(np.random.default_rng(3), 1.0, recordings=9)
+    grade_R[:] = [0, 1, 2, 0, 0, 2, 1, 1, 1]
+    fold_R = np.repeat([0, 1, 2], 3).astype(np.int32)
+    probs_RG = calibrate([None, *heard_R[1:]], grade_R, fold_R, 3, HEAD).probs_RG
+    assert probs_RG[0] == pytest.approx([2 / 6, 3 / 6, 1 / 6])
+
+
+def test_a_probability_of_zero_does_not_end_the_search():
+    heard_R = [Heard(np.array([[2000.0, -2000.0]], np.float32), np.ones(1, np.float32))] * 4
+    assert math.isfinite(fit_temperature(heard_R, np.array([0, 1, 0, 1]), HEAD))
