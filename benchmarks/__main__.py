@@ -3,7 +3,7 @@
 examples:
   python -m benchmarks                      all but the slow ones, into benchmarks/results/
   python -m benchmarks --quick              do they run? (their figures mean nothing)
-  python -m benchmarks choose_model         one of them; choose_model takes minutes and runs only when named
+  python -m benchmarks choose_model         one of them; some take minutes and run only when named
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.measure import Table, machine, versions
 
 MODULES = ("decode", "memory", "plans", "planning", "prepare_job")
-SLOW = ("choose_model",)
+SLOW = ("choose_model", "honesty", "sample_rates")
 RESULTS = Path(__file__).parent / "results"
 
 

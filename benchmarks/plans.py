@@ -13,8 +13,9 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.measure import Table, median, rounds, spread
+from samplecnn.architecture import NetworkSettings, Plan, plan_for
 from samplecnn.infer import BATCH
-from samplecnn.network import Plan, SampleCNN, parameter_count, plan_for
+from samplecnn.network import SampleCNN, parameter_count
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 
 SAMPLE_RATE = 500
@@ -24,13 +25,13 @@ TRAINING_BATCH = 16
 
 def _of_twos(samples: int) -> Plan:
     """2^n with filters of 3."""
-    powers = plan_for(samples, filter_length=2)
+    powers = plan_for(samples, NetworkSettings(filter_length=2))
     return Plan(samples, powers.stride, powers.pools, powers.widths)
 
 
 PLANS = {
     "A": plan_for(5000),
-    "B": plan_for(5000, filter_length=3),
+    "B": plan_for(5000, NetworkSettings(filter_length=3)),
     "C": plan_for(6561),
     "D": _of_twos(4096),
     "E": Plan(4374, 2, (3,) * 7, (128, 128, 128, 256, 256, 256, 256, 512)),
@@ -52,7 +53,7 @@ def run(quick: bool) -> list[Table]:
     rows: list[tuple[str | float, ...]] = []
     for name, plan in PLANS.items():
         training, inference = times[f"{name} training"], times[f"{name} inference"]
-        parameters = parameter_count(SampleCNN(plan, HEADS[DEFAULT_HEAD].outputs(GRADES)))
+        parameters = parameter_count(SampleCNN(plan, GRADES))
         seconds = plan.segment_samples / SAMPLE_RATE
         rows.append(
             (
@@ -71,7 +72,7 @@ def run(quick: bool) -> list[Table]:
 
 
 def _training(plan: Plan) -> Callable[[], float]:
-    network = SampleCNN(plan, HEADS[DEFAULT_HEAD].outputs(GRADES)).train()
+    network = SampleCNN(plan, GRADES).train()
     optimiser = torch.optim.AdamW(network.parameters())
     waveform_BT = torch.randn(TRAINING_BATCH, plan.segment_samples)
     grade_B, key_B = torch.arange(TRAINING_BATCH) % GRADES, torch.arange(TRAINING_BATCH)
@@ -87,7 +88,7 @@ def _training(plan: Plan) -> Callable[[], float]:
 
 
 def _inference(plan: Plan) -> Callable[[], float]:
-    network = SampleCNN(plan, HEADS[DEFAULT_HEAD].outputs(GRADES)).eval()
+    network = SampleCNN(plan, GRADES).eval()
     waveform_BT = torch.randn(BATCH, plan.segment_samples)
 
     def batch() -> float:

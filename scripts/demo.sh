@@ -27,7 +27,8 @@ evaluation=$($python jobs/evaluate.py \
   --segments "$place/segments" --labels "$place/labels.csv" --evaluation "$place/evaluation")
 
 say "train: the model for new recordings"
-$python jobs/train.py --segments "$place/segments" --labels "$place/labels.csv" --model "$place/model"
+$python jobs/train.py --segments "$place/segments" --labels "$place/labels.csv" --model "$place/model" \
+  --evaluation "$place/evaluation"
 
 say "grade: recordings that the model has not seen"
 $python jobs/grade.py --recordings "$place/new" --model "$place/model" --grades "$place/grades" --regrade

@@ -1,0 +1,220 @@
+"""What the benchmarks of learning share: a generated corpus at any rate, and graders cross-validated on it.
+
+Recordings are performed straight at the rate that is asked for: no files, no codecs, no resampling. Each trial is a
+process of its own with one thread, and counts its CPU seconds. Folds, start weights and draws are functions of the seed
+alone, so that contestants with the same seed differ in nothing but what their row names.
+"""
+
+import math
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import torch
+from pyarrow import fs
+
+from samplecnn.architecture import Plan, plan_for
+from samplecnn.audio import Decoded
+from samplecnn.baselines import LOG_MEL_CNN, OUTER, logistic, majority
+from samplecnn.baselines.log_mel import LogMelCNN, log_mel_features
+from samplecnn.baselines.outer import FEATURE_COLUMNS, level_features
+from samplecnn.batches import RecordingSet, read_recordings
+from samplecnn.calibration import Heard, calibrate, merged
+from samplecnn.contract import FRAME_S, PERFORMER, segments_schema
+from samplecnn.cross_validation import hold_out
+from samplecnn.evaluation import MAJORITY, predicted_grades
+from samplecnn.folds import Split, splits
+from samplecnn.hearing import Hearing
+from samplecnn.labels import Label
+from samplecnn.metrics import Metrics, evaluate, log_loss
+from samplecnn.network import SampleCNN
+from samplecnn.ordinal import DEFAULT_HEAD
+from samplecnn.performances.corpus import GRADES, CorpusSettings, PlannedRecording, plan_corpus, render_recording
+from samplecnn.recipe import FitSettings
+from samplecnn.segments import SegmentSettings, cut
+
+CORPORA = {
+    15: CorpusSettings(),  # the demo's
+    60: CorpusSettings(count=60, performers=24, seed=1),
+    90: CorpusSettings(count=90, performers=30, seed=2),
+    150: CorpusSettings(count=150, performers=50, seed=3),
+}
+MODEL = "SampleCNN"
+DEVICE = torch.device("cpu")
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One contestant. recordings: which corpus; group: column of the corpus that splits keep apart, or several;
+    shuffled: grades are dealt anew to the performers, so that nothing can be learnt."""
+
+    recordings: int
+    plan: Plan = field(default_factory=lambda: plan_for(5000))
+    sample_rate: int = 500
+    grader: str = MODEL
+    head: str = DEFAULT_HEAD
+    fit: FitSettings = field(default_factory=FitSettings)
+    group: tuple[str, ...] = (PERFORMER,)
+    shuffled: bool = False
+    folds: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """metrics: of the uncalibrated predictions, since a network at chance, once calibrated, states the middle grade
+    always, and what it does then tells contestants no more apart; calibrated_loss: at the temperatures of the other
+    folds (nats); temperature: of all folds together; train_loss: the mean over splits of the last epoch's; epochs: that
+    were kept, one a split."""
+
+    metrics: Metrics
+    loss: float
+    calibrated_loss: float
+    temperature: float
+    train_loss: float
+    epochs: tuple[int, ...]
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    recordings: RecordingSet
+    level_RF: Float64
+    planned: tuple[PlannedRecording, ...]  # in the order of the recordings
+
+
+def narrow(plan: Plan, times: int) -> Plan:
+    """The same network with channels divided."""
+    return replace(plan, widths=tuple(width // times for width in plan.widths))
+
+
+def run_trials(trials: Sequence[Trial]) -> list[Outcome]:
+    """The trials in their order, spread over the cores."""
+    context = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory(prefix="samplecnn-") as folder,
+        ProcessPoolExecutor(min(os.cpu_count() or 1, len(trials)), mp_context=context) as pool,
+    ):
+        keys = {trial: (trial.recordings, trial.sample_rate, trial.plan.segment_samples) for trial in trials}
+        made = {key: pool.submit(_corpus, *key, folder) for key in dict.fromkeys(keys.values())}
+        pending = [pool.submit(_outcome, trial, made[keys[trial]].result()) for trial in trials]
+        return [done.result() for done in pending]
+
+
+def _outcome(trial: Trial, corpus: _Corpus) -> Outcome:
+    torch.set_num_threads(1)
+    recordings, grades = corpus.recordings, len(GRADES)
+    columns = [[str(getattr(planned, name)) for planned in corpus.planned] for name in trial.group]
+    grade_R = _shuffled(recordings.grade_R, columns[0], trial.seed) if trial.shuffled else recordings.grade_R
+    recordings = replace(recordings, grade_R=grade_R, groups=tuple(columns[0]))
+    parted = splits(grade_R, columns, trial.folds, trial.seed)
+    fold_R = np.zeros(len(recordings), np.int32)
+    for number, split in enumerate(parted):
+        fold_R[split.held_R] = number
+    started = time.process_time()
+    temperature, train_loss, epochs = 1.0, math.nan, ()
+    calibrated_RG = None
+    if trial.grader in (MODEL, LOG_MEL_CNN):
+        heard_R, train_loss, epochs = _heard(trial, recordings, parted)
+        calibrated = calibrate(heard_R, grade_R, fold_R, grades, trial.head)
+        calibrated_RG, temperature = calibrated.probs_RG, calibrated.temperature
+        probs_RG = np.stack([graded.probs_G for graded in merged(heard_R, trial.head, 1.0)])
+    elif trial.grader == MAJORITY:
+        probs_RG = majority(grade_R, grades)
+    else:
+        features_RF = corpus.level_RF if trial.grader == OUTER else log_mel_features(recordings)
+        probs_RG = np.zeros((len(recordings), grades))
+        for split in parted:
+            learn, held = features_RF[split.learn_R], features_RF[split.held_R]
+            probs_RG[split.held_R] = logistic(learn, grade_R[split.learn_R], held, grades)
+    cpu_s = time.process_time() - started
+    return Outcome(
+        metrics=evaluate(grade_R, predicted_grades(probs_RG), probs_RG, columns[0], trial.seed),
+        loss=float(log_loss(grade_R, probs_RG).mean()),
+        calibrated_loss=float(log_loss(grade_R, probs_RG if calibrated_RG is None else calibrated_RG).mean()),
+        temperature=temperature,
+        train_loss=train_loss,
+        epochs=epochs,
+        cpu_s=cpu_s,
+    )
+
+
+def _heard(trial: Trial, recordings: RecordingSet, parted: list[Split]) -> tuple[list[Heard], float, tuple[int, ...]]:
+    heard: dict[str, Heard | None] = {}
+    losses, kept = [], []
+    for split in parted:
+        held = hold_out(
+            _network(trial),
+            recordings,
+            np.flatnonzero(split.learn_R),
+            np.flatnonzero(split.held_R),
+            trial.fit,
+            head=trial.head,
+            seed=trial.seed,
+            device=DEVICE,
+        )
+        heard |= held.heard
+        losses.append(held.train_loss)
+        kept.append(held.best_epoch)
+    heard_R = [heard[name] for name in recordings.names]
+    assert all(one is not None for one in heard_R), "a network gave no numbers"
+    return [one for one in heard_R if one is not None], float(np.mean(losses)), tuple(kept)
+
+
+def _network(trial: Trial) -> Hearing:
+    if trial.grader == LOG_MEL_CNN:
+        return LogMelCNN(trial.plan.segment_samples, trial.sample_rate, len(GRADES), trial.head, trial.seed)
+    return SampleCNN(trial.plan, len(GRADES), trial.head, trial.seed)
+
+
+def _shuffled(grade_R: npt.NDArray[np.int64], group_R: list[str], seed: int) -> npt.NDArray[np.int64]:
+    """Each group's grades dealt anew: a performer keeps to one grade, and so does the performer who gets it."""
+    names, group = np.unique(np.array(group_R), return_inverse=True)
+    first = np.array([grade_R[group == n][0] for n in range(len(names))])
+    dealt: npt.NDArray[np.int64] = np.random.default_rng([seed, 1]).permutation(first)[group]
+    return dealt
+
+
+def _corpus(count: int, sample_rate: int, segment_samples: int, folder: str) -> _Corpus:
+    """The corpus performed at this rate, cut and read back as a job would."""
+    seconds = segment_samples / sample_rate
+    settings = SegmentSettings(sample_rate=sample_rate, segment_s=seconds, hop_s=seconds)
+    planned = sorted(plan_corpus(CORPORA[count]), key=lambda recording: recording.name)
+    own = Path(folder) / f"{count}-{sample_rate}-{segment_samples}"
+    own.mkdir()
+    shard = str(own / "shard.parquet")
+    with pq.ParquetWriter(shard, segments_schema(settings.segment_samples, settings.sample_rate)) as writer:
+        for recording in planned:
+            for rows in cut(recording.name, "1", _decoded(recording, sample_rate), settings):
+                writer.write_batch(rows)
+    labels = {p.name: Label(p.name, GRADES.index(p.grade), p.performer) for p in planned}
+    recordings = read_recordings(fs.LocalFileSystem(), [shard], labels, settings, str(own))
+    assert recordings.names == tuple(p.name for p in planned), "no performance is silent"
+    level_RF = level_features(pq.read_table(shard, columns=FEATURE_COLUMNS), list(recordings.names))
+    return _Corpus(recordings, level_RF, tuple(planned))
+
+
+def _decoded(planned: PlannedRecording, sample_rate: int) -> Decoded:
+    """As the loader would give it, had the recording been made at this rate."""
+    samples_T = render_recording(planned, sample_rate, channels=1)[0]
+    frame = round(FRAME_S * sample_rate)
+    whole = len(samples_T) // frame * frame
+    return Decoded(
+        samples_T=samples_T,
+        sample_rate=sample_rate,
+        frame_power_F=np.square(samples_T[:whole].reshape(-1, frame), dtype=np.float64).mean(axis=1),
+        duration_s=len(samples_T) / sample_rate,
+        source_rate=sample_rate,
+        channels=1,
+        codec="none",
+        warnings=(),
+    )
