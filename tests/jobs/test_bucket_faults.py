@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from samplecnn.architecture import NetworkSettings
 from samplecnn.contract import ERROR, FAILURES_CSV, LATEST_PARQUET, MESSAGE, RECORDING
 from samplecnn.flags import run
 from samplecnn.labels import LabelSettings
@@ -61,7 +62,9 @@ JOBS: dict[str, tuple[Callable[[str], object], str]] = {
     "prepare, recordings": (lambda here: prepare(WRONG, f"{here}/segments", SETTINGS), NO_BUCKET),
     "prepare, segments": (lambda here: prepare(f"{here}/recordings", WRONG, SETTINGS), NO_BUCKET),
     "train, segments": (
-        lambda here: train(WRONG, f"{here}/labels.csv", f"{here}/new", LabelSettings(), FitSettings(), seed=0),
+        lambda here: train(
+            WRONG, f"{here}/labels.csv", f"{here}/new", LabelSettings(), NetworkSettings(), FitSettings(), seed=0
+        ),
         NO_BUCKET,
     ),
     "grade, recordings": (lambda here: grading.grade(WRONG, f"{here}/model", f"{here}/grades"), NO_BUCKET),
