@@ -150,13 +150,14 @@ def test_what_others_settled_stays_settled_over_all_later_commits_of_a_run(store
     assert rows_of(store, state) == Counter("abcde")
 
 
-def test_a_slow_run_does_not_bring_an_older_version_back(store: Store) -> None:
+@pytest.mark.parametrize("other", ["m", "m2"])
+def test_a_slow_run_does_not_bring_an_older_version_back(store: Store, other: str) -> None:
     slow, quick = CommitLog(store, "grades"), CommitLog(store, "grades")
     slow.state()
     quick.state()
-    quick.commit("quick", SETTINGS, [done("a", "v2"), {**done("gone"), "outcome": DELETED}])
+    quick.commit("quick", SETTINGS, [done("a", "v2", other), {**done("gone", "v1", other), "outcome": DELETED}])
     state = slow.commit("slow", SETTINGS, [done("a", "v1"), done("gone"), done("b")])
-    assert outcomes(state) == {("a", "v2", "m"): DONE, ("gone", "v1", "m"): DELETED, ("b", "v1", "m"): DONE}
+    assert outcomes(state) == {("a", "v2", other): DONE, ("gone", "v1", other): DELETED, ("b", "v1", "m"): DONE}
 
 
 def test_a_result_stands_beside_the_failure_of_another_run(store: Store) -> None:

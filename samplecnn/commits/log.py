@@ -125,20 +125,27 @@ class CommitLog:
 
         Done and deleted settle a recording under its model in whatever version: the log must not go back to an older
         one because we were slow. A failure settles only other versions: ours may have succeeded where theirs failed.
+        What another model did of this very version leaves ours to do; of another version, or that this one is gone,
+        it settles ours too.
         """
         if self._state.last == self._planned_at:
             return items
         since = self._state.items.filter(
             (pc.field(MANIFEST) > self._planned_at) & (pc.field(RUN) != run)  # what this run did, it may do over
         )
-        theirs: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        theirs: dict[str, list[tuple[str, str, str]]] = {}
         columns = (since[name].to_pylist() for name in (RECORDING, MODEL_ID, VERSION, OUTCOME))
         for recording, model_id, version, outcome in zip(*columns, strict=True):
-            theirs.setdefault((recording, model_id), []).append((version, outcome))
+            theirs.setdefault(recording, []).append((model_id, version, outcome))
+
+        def settles(item: Mapping[str, Any], model_id: str, version: str, outcome: str) -> bool:
+            same = bool(version == item[VERSION])
+            if model_id == item[MODEL_ID]:
+                return outcome != FAILED or not same
+            return same == (outcome == DELETED)
 
         def settled(item: Mapping[str, Any]) -> bool:
-            rows = theirs.get((item[RECORDING], item[MODEL_ID]), [])
-            return any(outcome != FAILED or version != item[VERSION] for version, outcome in rows)
+            return any(settles(item, *row) for row in theirs.get(item[RECORDING], []))
 
         return [item for item in items if not settled(item)]
 

@@ -110,6 +110,8 @@ def grade(
         )
     require_same_settings(state, settings, grades)
     if regrade and any(model.model_id == card.model_id for model in grades_folder.graded_by(target, state)):
+        if not source.exists():  # told before anything is written
+            raise UserError(f"--recordings {recordings}: no such folder, or nothing in it: check the path")
         # Its earlier grades count again; grading those recordings anew would give the same.
         grades_folder.use_model(commits, new_run(), card.model_id)
         state = commits.state()

@@ -191,6 +191,14 @@ def test_another_models_grades_are_kept_or_made_again_only_when_asked(recordings
 
     again = grade(str(folder), other, str(grades), regrade=True)
     assert (again.done, again.kept) == (2, 1)
+
+    manifests = sorted(grades.glob("manifests/*.json"))
+    folder.rename(tmp_path / "unmounted")
+    with pytest.raises(UserError, match="--recordings"):
+        grade(str(folder), model, str(grades), regrade=True)
+    assert sorted(grades.glob("manifests/*.json")) == manifests
+    (tmp_path / "unmounted").rename(folder)
+
     assert len({row[MODEL_ID] for row in latest(grades).values()}) == 1
     assert grade(str(folder), other, str(grades)).kept == 3
 
