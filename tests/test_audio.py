@@ -118,11 +118,23 @@ def test_frame_powers_are_mean_squares_at_the_full_rate(decoder, tmp_path, sourc
 def test_decoding_leaves_no_open_file_behind(decoder, tmp_path):
     path = write_audio(tmp_path / "a.wav", tone(110, 1, 44_100), 44_100)
     decoder.decode(str(path))
-    before = psutil.Process().num_fds(), psutil.Process(decoder._child.pid).num_fds()
+
+    def settled() -> tuple[int, int]:
+        for _ in range(100):  # the child answers before it closes its files
+            found = psutil.Process().num_fds(), psutil.Process(decoder._child.pid).num_fds()
+            time.sleep(0.02)
+            if found == (psutil.Process().num_fds(), psutil.Process(decoder._child.pid).num_fds()):
+                break
+        return found
+
+    before = settled()
     for _ in range(3):
         decoded = decoder.decode(str(path))
     del decoded
-    assert (psutil.Process().num_fds(), psutil.Process(decoder._child.pid).num_fds()) == before
+    deadline = time.monotonic() + 10
+    while settled() != before and time.monotonic() < deadline:
+        pass
+    assert settled() == before
 
 
 def test_same_file_decodes_to_the_same_bits(decoder, tmp_path):
