@@ -57,8 +57,8 @@ def _often(task: Trial, shuffles: int) -> Table:
         found = [done.metrics for done in run_trials(dealt)]
         p, kappa = np.array([m.p_value for m in found]), np.array([m.kappa.value for m in found])
         spread = f"{kappa.mean():.2f} ({kappa.std():.2f})"
-        rows.append((grader, float((p <= 0.05).mean()), float((p <= 0.5).mean()), spread))
-    columns = ("grader", "share with p <= 0.05", "share with p <= 0.5", "kappa: mean (sd)")
+        rows.append((grader, float((p <= 0.05).mean()), float((p <= 0.01).mean()), spread))
+    columns = ("grader", "share with p <= 0.05", "share with p <= 0.01", "kappa: mean (sd)")
     return Table(f"{shuffles} times grades dealt anew, {task.recordings} recordings", columns, rows)
 
 
