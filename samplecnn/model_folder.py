@@ -36,7 +36,7 @@ from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of model.json; a reader refuses what it does not know
+FORMAT = 3  # of model.json; a reader refuses what it does not know
 NORMALISATION = "unit RMS over the active frames, once per recording"
 _ID = re.compile(r"[0-9a-f]{16}")
 

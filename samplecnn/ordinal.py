@@ -3,12 +3,13 @@
 A head is the network's last layer, what training minimises and what its outputs mean. Cross-entropy is the first
 post's and knows nothing of the order. CORAL and CORN ask of each step between grades whether the playing is beyond it:
 K grades, K-1 outputs, and probabilities of being beyond that never rise from one step to the next.
+Outputs of 0 mean grades that are all alike, whatever the head: so a temperature, which divides outputs, takes every
+head towards equal shares, and the start is fair.
 The losses are a dozen lines; the package coral-pytorch has them too, but averages over the batch, and we need one loss
 a segment.
 """
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,7 +27,8 @@ class Head:
     """outputs: grades to O; layer: (E, grades) to the module that maps [B, E] to [B, O]; loss: (outputs_BO, grade_B
     int64) to one loss a segment; probs: outputs_BO to probs_BG.
 
-    probs takes outputs that have been divided by the temperature, and gives float64 rows that add up to 1.
+    probs takes outputs that have been divided by the temperature, and gives float64 rows that add up to 1; outputs of 0
+    are equal shares.
     """
 
     outputs: Callable[[int], int]
@@ -41,8 +43,7 @@ class SharedWeight(nn.Module):
     def __init__(self, features: int, grades: int) -> None:
         super().__init__()
         self.weight = nn.Linear(features, 1, bias=False)
-        # All grades alike to begin with: equal biases would start with no probability between best and worst.
-        self.bias = nn.Parameter(torch.tensor([math.log((grades - step) / step) for step in range(1, grades)]))
+        self.bias = nn.Parameter(torch.zeros(grades - 1))
 
     def forward(self, embedding_BE: Tensor) -> Tensor:
         outputs: Tensor = self.weight(embedding_BE) + self.bias
@@ -59,13 +60,19 @@ def _softmax(outputs_BO: Tensor) -> Tensor:
 
 def _coral_loss(outputs_BK: Tensor, grade_B: Tensor) -> Tensor:
     """Cao, Mirjalili, Raschka 2020 (arXiv 1901.07884), equation 5: the binary cross-entropies of all steps added up."""
-    return _step_losses(outputs_BK, grade_B).sum(dim=1)
+    return _step_losses(_coral_log_odds(outputs_BK), grade_B).sum(dim=1)
 
 
 def _coral_probs(outputs_BK: Tensor) -> Tensor:
-    """outputs: log-odds of being beyond each step. The theorem that biases come in order holds at the minimum of the
-    loss alone; before it they are put in order, which is never further from the truth."""
-    return _from_beyond(torch.sigmoid(outputs_BK.double().sort(dim=1, descending=True).values))
+    """The theorem that biases come in order holds at the minimum of the loss alone; before it the steps are put in
+    order, which is never further from the truth."""
+    return _from_beyond(torch.sigmoid(_coral_log_odds(outputs_BK.double()).sort(dim=1, descending=True).values))
+
+
+def _coral_log_odds(outputs_BK: Tensor) -> Tensor:
+    """Of being beyond each step: of K + 1 grades that are all alike, K lie beyond the first, one beyond the last."""
+    beyond_K = torch.arange(outputs_BK.shape[1], 0, -1, dtype=outputs_BK.dtype, device=outputs_BK.device)
+    return outputs_BK + torch.log(beyond_K) - torch.log(beyond_K.flip(0))
 
 
 def _corn_loss(outputs_BK: Tensor, grade_B: Tensor) -> Tensor:
@@ -74,19 +81,25 @@ def _corn_loss(outputs_BK: Tensor, grade_B: Tensor) -> Tensor:
     That is the negative log-likelihood of the grade.
     """
     asked_BK = torch.arange(outputs_BK.shape[1], device=outputs_BK.device) <= grade_B[:, None]
-    return (_step_losses(outputs_BK, grade_B) * asked_BK).sum(dim=1)
+    return (_step_losses(_corn_log_odds(outputs_BK), grade_B) * asked_BK).sum(dim=1)
 
 
 def _corn_probs(outputs_BK: Tensor) -> Tensor:
-    """outputs: log-odds of being beyond a step, given that one is beyond the step before."""
     # Not cumprod, which ONNX has not.
-    steps = torch.sigmoid(outputs_BK.double()).unbind(dim=1)
+    steps = torch.sigmoid(_corn_log_odds(outputs_BK.double())).unbind(dim=1)
     return _from_beyond(torch.stack(list(itertools.accumulate(steps, torch.mul)), dim=1))
 
 
-def _step_losses(outputs_BK: Tensor, grade_B: Tensor) -> Tensor:
-    beyond_BK = torch.arange(outputs_BK.shape[1], device=outputs_BK.device) < grade_B[:, None]
-    return functional.binary_cross_entropy_with_logits(outputs_BK, beyond_BK.to(outputs_BK.dtype), reduction="none")
+def _corn_log_odds(outputs_BK: Tensor) -> Tensor:
+    """Of being beyond a step, given that one is beyond the step before: of grades that are all alike, one is not."""
+    return outputs_BK + torch.log(
+        torch.arange(outputs_BK.shape[1], 0, -1, dtype=outputs_BK.dtype, device=outputs_BK.device)
+    )
+
+
+def _step_losses(log_odds_BK: Tensor, grade_B: Tensor) -> Tensor:
+    beyond_BK = torch.arange(log_odds_BK.shape[1], device=log_odds_BK.device) < grade_B[:, None]
+    return functional.binary_cross_entropy_with_logits(log_odds_BK, beyond_BK.to(log_odds_BK.dtype), reduction="none")
 
 
 def _from_beyond(beyond_BK: Tensor) -> Tensor:

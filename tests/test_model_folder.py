@@ -76,7 +76,7 @@ def test_the_file_lists_the_grades_best_first_and_says_what_was_left_to_defaults
 
     assert told["grades"] == ["A", "B", "C"]
     assert told["merge"] == {"rule": "mean", "parameters": {"silent_below": 0.2}}
-    assert told["format"] == 2
+    assert told["format"] == 3
     assert told["network"] == {
         "family": "SampleCNN",
         "head": "cross-entropy",
@@ -325,8 +325,8 @@ DAMAGES = {
     "a terabyte": (_forge(widths=(65536,) * 5), r"does not fit .*first\.weight"),
     "an unknown merge parameter": (_edit(lambda told: told["merge"]["parameters"].update(x=1)), "damaged"),
     "an impossible plan": (_edit(lambda told: told["network"]["plan"].update(stride=10**9)), "damaged"),
-    "a later format": (_edit(lambda told: told.update(format=3)), "has format 3, this version reads 2: update"),
-    "an earlier format": (_edit(lambda told: told.update(format=1)), "has format 1, this version reads 2: train again"),
+    "a later format": (_edit(lambda told: told.update(format=4)), "has format 4, this version reads 3: update"),
+    "an earlier format": (_edit(lambda told: told.update(format=2)), "has format 2, this version reads 3: train again"),
     "other rules": (_edit(lambda told: told["activity"].update(frame_s=0.1)), "other rules of silence and level"),
     "grades swapped by hand": (_edit(lambda told: told.update(grades=["B", "A", "C"])), "changed after it was written"),
     "other weights": (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"12345678"), "does not belong to"),

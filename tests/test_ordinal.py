@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from samplecnn.network import he_uniform
 from samplecnn.ordinal import HEADS
 
 every_head = pytest.mark.parametrize("name", HEADS)
@@ -30,7 +31,7 @@ def batches(draw, head):
 def test_probabilities_of_every_head_are_probabilities_and_beyond_never_rises(name, data):
     outputs_BO, _, grades = data.draw(batches(HEADS[name]))
 
-    for temperature in (0.05, 1.0, 20.0):
+    for temperature in (0.05, 1.0, 20.0, 1e9):
         probs_BG = HEADS[name].probs(outputs_BO / temperature)
 
         assert probs_BG.shape == (len(outputs_BO), grades)
@@ -40,6 +41,25 @@ def test_probabilities_of_every_head_are_probabilities_and_beyond_never_rises(na
         np.testing.assert_allclose(probs_BG.sum(1), 1, rtol=0, atol=1e-12)
         beyond_BK = probs_BG.flip(1).cumsum(1).flip(1)[:, 1:]
         assert (beyond_BK.diff(dim=1) <= 0).all()
+
+
+@every_head
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_growing_temperature_takes_every_head_to_equal_shares_of_the_grades(name, data):
+    grades = data.draw(st.integers(2, 6))
+    width = HEADS[name].outputs(grades)
+    outputs_BO = torch.tensor(
+        [data.draw(st.lists(st.floats(-20, 20, width=32), min_size=width, max_size=width))], dtype=torch.float32
+    )
+
+    furthest = [
+        (HEADS[name].probs(outputs_BO / temperature) - 1 / grades).abs().max().item() for temperature in (1e2, 1e4, 1e6)
+    ]
+
+    assert furthest[0] < 0.25
+    assert furthest[1] < 0.005
+    assert furthest[2] < 5e-5
 
 
 @every_head
@@ -97,7 +117,8 @@ def test_these_losses_are_the_negative_log_likelihood_of_the_grade(name):
 
 
 def test_coral_s_loss_and_probabilities_by_hand():
-    outputs_BK = torch.tensor([[math.log(3), math.log(1 / 3)]])  # beyond the first step: 3/4, beyond the second: 1/4
+    # Log-odds over those of equal shares, 2 and 1/2: beyond the first step lie 3/4, beyond the second 1/4.
+    outputs_BK = torch.tensor([[math.log(3 / 2), math.log(1 / 3 * 2)]])
 
     probs_BG = HEADS["coral"].probs(outputs_BK)
     losses = [HEADS["coral"].loss(outputs_BK, torch.tensor([grade])).item() for grade in range(3)]
@@ -108,28 +129,28 @@ def test_coral_s_loss_and_probabilities_by_hand():
 
 
 def test_corn_s_probabilities_are_the_chain_of_its_steps():
-    outputs_BK = torch.tensor([[math.log(3), math.log(1 / 3)]])  # 3/4 beyond the first, 1/4 of these beyond the second
+    # Log-odds over those of equal shares, 2 and 1: beyond the first step lie 3/4, beyond the second 1/4 of these.
+    outputs_BK = torch.tensor([[math.log(3 / 2), math.log(1 / 3)]])
 
     assert HEADS["corn"].probs(outputs_BK)[0].tolist() == pytest.approx([1 / 4, 3 / 4 * 3 / 4, 3 / 4 * 1 / 4])
 
 
 @every_head
 @pytest.mark.parametrize("grades", [2, 3, 5])
-def test_every_head_s_layer_begins_with_grades_that_are_all_possible(name, grades):
-    torch.manual_seed(0)
+def test_every_head_s_layer_begins_with_all_grades_alike(name, grades):
     layer = HEADS[name].layer(7, grades)
+    he_uniform(layer, seed=0)
 
     outputs_BO = layer(torch.zeros(4, 7))
 
     assert outputs_BO.shape == (4, HEADS[name].outputs(grades))
-    assert (HEADS[name].probs(outputs_BO) > 0.01).all()
+    np.testing.assert_allclose(HEADS[name].probs(outputs_BO).detach(), 1 / grades, atol=1e-6)
 
 
-def test_coral_begins_with_all_grades_alike_and_shares_one_weight():
+def test_coral_shares_one_weight():
     layer = HEADS["coral"].layer(7, 4)
 
     assert sum(p.numel() for p in layer.parameters()) == 7 + 3
-    assert HEADS["coral"].probs(layer(torch.zeros(1, 7)))[0].tolist() == pytest.approx([0.25] * 4)
     steps_BK = layer(torch.randn(5, 7)).diff(dim=1)
     torch.testing.assert_close(steps_BK, steps_BK[:1].expand(5, -1))
 
