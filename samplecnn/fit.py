@@ -96,7 +96,7 @@ def fit(
     loss_of = HEADS[head].loss
 
     for epoch in range(done, settings.epochs):
-        if _stage_is_over(recipe, settings, valid, stale, epoch - begun):
+        if _stage_is_over(recipe, settings, valid, stale, epoch, stage):
             if stage + 1 == recipe.stages:
                 log.info("no improvement in %d epochs: training ends after epoch %d", stale, epoch)
                 break
@@ -160,10 +160,13 @@ def _optimiser(recipe: Recipe, network: nn.Module, settings: FitSettings) -> tor
     return recipe.optimiser(parameter_groups(network, settings.weight_decay), settings.learning_rate)
 
 
-def _stage_is_over(recipe: Recipe, settings: FitSettings, valid: RecordingSet | None, stale: int, epochs: int) -> bool:
-    """Has a stage of this many epochs settled? With nothing held out that shows it, each stage gets an equal share."""
+def _stage_is_over(
+    recipe: Recipe, settings: FitSettings, valid: RecordingSet | None, stale: int, epoch: int, stage: int
+) -> bool:
+    """Has this stage settled when an epoch begins (counted from 0)? With nothing held out that shows it, each stage
+    gets an equal share of the epochs, to one more or less."""
     if valid is None:
-        return epochs >= math.ceil(settings.epochs / recipe.stages)
+        return epoch * recipe.stages >= (stage + 1) * settings.epochs
     return stale >= settings.patience
 
 
