@@ -116,7 +116,8 @@ def plan_for(segment_samples: int, network: NetworkSettings | None = None) -> Pl
     says how many blocks follow it: then the stride is what is left, as in the paper's comparison of depths. Without
     either: m = 3 where the length is a power of 3 (59049: the paper's 3^9), else an exact split into 5, 3 and 2 with
     the large factors first (5000: 5 x 5,5,5,2,2,2; 2.2 times as fast as pools of 3 with global pooling,
-    docs/performance.md), else m = 3 with global pooling. Raises UserError for a length that leaves no block.
+    docs/performance.md), else m = 3 with global pooling. Raises UserError for a length that leaves no block, and for a
+    depth that does not fit it.
     """
     network = network or NetworkSettings()
     m = network.filter_length or 3
@@ -125,6 +126,12 @@ def plan_for(segment_samples: int, network: NetworkSettings | None = None) -> Pl
         if network.depth > most:
             raise UserError(
                 f"--depth {network.depth}: a segment of {segment_samples} samples has room for {most} pools"
+            )
+        if segment_samples // m**network.depth > LARGEST:
+            least = next(depth for depth in range(1, most + 1) if segment_samples // m**depth <= LARGEST)
+            raise UserError(
+                f"--depth {network.depth}: leaves {segment_samples // m**network.depth} samples of a segment of "
+                f"{segment_samples} to the first filter, which takes at most {LARGEST}: choose {least} or more"
             )
         stride, pools = segment_samples // m**network.depth, [m] * network.depth
     else:

@@ -25,7 +25,14 @@ def test_every_choice_shows_in_the_table():
 
 
 @pytest.mark.parametrize(
-    "args", [("--segment-s", "0.001"), ("--filter-length", "7"), ("--classes", "1"), ("--depth", "99")]
+    "args",
+    [
+        ("--segment-s", "0.001"),
+        ("--filter-length", "7"),
+        ("--classes", "1"),
+        ("--depth", "99"),
+        ("--samples", "240000", "--depth", "1"),
+    ],
 )
 def test_what_no_network_fits_is_one_line_and_exit_code_2(args):
     ended = layer_table(*args)

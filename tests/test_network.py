@@ -348,6 +348,9 @@ def test_a_depth_leaves_the_rest_to_the_first_filter():
     assert plan_for(5000, NetworkSettings(depth=1)).widths == (128, 512)
     with pytest.raises(UserError, match=r"--depth 100000000: .* room for 7"):
         plan_for(5000, NetworkSettings(depth=100_000_000))
+    with pytest.raises(UserError, match=r"--depth 1: leaves 80000 samples .* choose 2 or more"):
+        plan_for(240_000, NetworkSettings(depth=1))  # 15 s at 16 kHz
+    assert plan_for(240_000, NetworkSettings(depth=2)).stride == 26_666
 
 
 @pytest.mark.parametrize(

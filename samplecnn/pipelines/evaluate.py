@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 import ray
 import torch
 
-from samplecnn.architecture import NetworkSettings
+from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, OUTER, logistic, majority
 from samplecnn.baselines.log_mel import LogMelCNN, log_mel_features
 from samplecnn.baselines.outer import FEATURE_COLUMNS, outer_features
@@ -65,12 +65,13 @@ def evaluate(
 
     segments: one place, or several of different sample rates (a sweep). Each fold holds back its own validation
     recordings for early stopping, so that nothing is chosen on the fold that is predicted. Raises UserError for labels
-    that cannot be learned from or split.
+    that cannot be learned from or split, and for a network that does not fit the segments.
     """
     store = open_store(evaluation)  # a wrong place is refused now, not after the last fold
     data_by_rate: dict[int, Labelled] = {}
     for place in segments:
         data = labelled(place, labels, label_settings)
+        plan_for(data.folder.settings.segment_samples, network_settings)  # refused now, not in a worker
         rate = data.folder.settings.sample_rate
         if rate in data_by_rate:
             raise UserError(f"--segments {place}: another one has {rate} Hz too: name one a sample rate")

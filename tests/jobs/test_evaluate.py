@@ -29,7 +29,7 @@ def segments(recordings, one_ray, tmp_path_factory) -> str:
 def evaluated(segments, labels, place, **changes) -> str:
     settings = EvaluationSettings(folds=changes.pop("folds", 3))
     places = [segments] if isinstance(segments, str) else segments
-    network = NetworkSettings()
+    network = NetworkSettings(depth=changes.pop("depth", 0))
     return evaluate(places, str(labels), str(place), LabelSettings(**changes), settings, network, FIT, seed=0)
 
 
@@ -97,6 +97,11 @@ def test_a_sweep_evaluates_each_rate_and_crossed_groups_part_both(segments, reco
 def test_more_folds_than_recordings_are_refused(segments, recordings, tmp_path):
     with pytest.raises(UserError, match="--folds 40"):
         evaluated(segments, recordings[1], tmp_path, folds=40)
+
+
+def test_a_network_that_does_not_fit_the_segments_is_refused_before_anything_is_trained(segments, recordings, tmp_path):
+    with pytest.raises(UserError, match=r"^--depth 9: a segment of 100 samples has room for 4 pools$"):
+        evaluated(segments, recordings[1], tmp_path, depth=9)
 
 
 def test_an_unknown_group_is_refused(segments, recordings, tmp_path):
