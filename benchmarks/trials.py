@@ -138,7 +138,7 @@ def _outcome(trial: Trial, corpus: _Corpus) -> Outcome:
             probs_RG[split.held_R] = logistic(learn, grade_R[split.learn_R], held, grades)
     cpu_s = time.process_time() - started
     return Outcome(
-        metrics=evaluate(grade_R, predicted_grades(probs_RG), probs_RG, columns[0], trial.seed),
+        metrics=evaluate(grade_R, predicted_grades(probs_RG), probs_RG, columns, trial.seed),
         loss=float(log_loss(grade_R, probs_RG).mean()),
         calibrated_loss=float(log_loss(grade_R, probs_RG if calibrated_RG is None else calibrated_RG).mean()),
         temperature=temperature,

@@ -29,7 +29,7 @@ from samplecnn.contract import (
 from samplecnn.errors import UserError
 from samplecnn.flags import flag
 from samplecnn.merge import expected_score, stated_grade
-from samplecnn.metrics import Metrics, conclusion, evaluate
+from samplecnn.metrics import Metrics, chance_kappa, conclusion, evaluate
 from samplecnn.tables import csv_bytes
 
 # R recordings, G grades (0 = worst).
@@ -51,18 +51,24 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be predicted: recordings, their given grades, groups and folds, all [R]; grades worst first.
+    """What is to be predicted: recordings, their given grades and folds, all [R]; grades worst first.
 
-    sample_rate: what the model hears them at; seed: of the folds and of every draw.
+    group_CR: the groups by each column that splits keep apart; sample_rate: what the model hears them at; seed: of the
+    folds and of every draw.
     """
 
     recordings: list[str]
     grade_R: npt.NDArray[np.int64]
-    group_R: list[str]
+    group_CR: list[list[str]]
     fold_R: npt.NDArray[np.int32]
     grades: tuple[str, ...]
     sample_rate: int
     seed: int
+
+    @property
+    def groups(self) -> list[int]:
+        """How many groups each column has."""
+        return [len(set(group_R)) for group_R in self.group_CR]
 
 
 @dataclass(frozen=True)
@@ -85,20 +91,22 @@ class Model:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics and predictions of each grader by name, in the order of the table. settings: all that was decided."""
+    """Metrics and predictions of each grader by name, in the order of the table. settings: all that was decided;
+    chance_kappa: up to this one nothing can be told from chance on these recordings."""
 
     task: Task
     metrics: dict[str, Metrics]
     predicted: dict[str, Predicted]
     model: Model
     settings: dict[str, Any]
+    chance_kappa: float
 
     def table(self) -> str:
         """For a terminal: one line a grader, figures with their 95 % intervals, then what can be concluded."""
         task = self.task
         width = max(len(name) for name in self.metrics)
         lines = [
-            f"{task.sample_rate} Hz, {len(task.recordings)} recordings in {len(set(task.group_R))} groups, "
+            f"{task.sample_rate} Hz, {len(task.recordings)} recordings in {' x '.join(map(str, task.groups))} groups, "
             f"{len(set(task.fold_R.tolist()))} folds, seed {task.seed}",
             f"{'grader':{width}}  {'accuracy':20}{'kappa':22}{'mean distance':20}{'p':>7}{'CPU s':>8}",
         ]
@@ -108,8 +116,8 @@ class Evaluation:
         return "\n".join([*lines, "", self.conclusion()])
 
     def conclusion(self) -> str:
-        """One plain sentence on the model."""
-        return conclusion(self.metrics[self.model.name], self.metrics[MAJORITY].accuracy.value)
+        """Plain sentences on the model."""
+        return conclusion(self.metrics[self.model.name], self.metrics[MAJORITY].accuracy.value, self.chance_kappa)
 
     def to_json(self) -> dict[str, Any]:
         """One entry of metrics.json."""
@@ -118,13 +126,14 @@ class Evaluation:
             "settings": self.settings,
             "grades": list(reversed(self.task.grades)),
             "recordings": len(self.task.recordings),
-            "groups": len(set(self.task.group_R)),
+            "groups": self.task.groups,
             "splits": len(set(self.task.fold_R.tolist())),
             "graders": {
                 name: {**asdict(metrics), "cpu_s": round(self.predicted[name].cpu_s, 1)}
                 for name, metrics in self.metrics.items()
             },
             "model": asdict(self.model),
+            "chance_kappa": self.chance_kappa,
             "conclusion": self.conclusion(),
             "note": "confusion[given][predicted] counts recordings, worst grade first",
         }
@@ -133,10 +142,11 @@ class Evaluation:
 def score_graders(task: Task, predicted: dict[str, Predicted], model: Model, settings: dict[str, Any]) -> Evaluation:
     """Score each grader's out-of-fold probabilities."""
     metrics = {
-        name: evaluate(task.grade_R, predicted_grades(p.probs_RG), p.probs_RG, task.group_R, task.seed)
+        name: evaluate(task.grade_R, predicted_grades(p.probs_RG), p.probs_RG, task.group_CR, task.seed)
         for name, p in predicted.items()
     }
-    return Evaluation(task, metrics, predicted, model, settings)
+    by_chance = chance_kappa(task.grade_R, task.group_CR, task.seed)
+    return Evaluation(task, metrics, predicted, model, settings, by_chance)
 
 
 def predicted_grades(probs_RG: Probs) -> npt.NDArray[np.int64]:

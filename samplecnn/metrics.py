@@ -1,24 +1,28 @@
 """How good the grades are, by recording, with intervals: what a statistician would ask to see.
 
-Every figure comes with a 95 % interval, because 15 recordings prove little: a kappa below 0.40 is then no more than
-chance gives one time in twenty (facts: 40,000 permutations of 5/5/5).
+Every figure comes with a 95 % interval, because 15 recordings prove little: of five of each grade a kappa of 0.40 is no
+more than chance gives one time in twenty (chance_kappa).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest, spearmanr
 
-# R recordings, G grades (0 = worst), M measures, D data sets (the given one, then resampled ones), N groups.
+# R recordings, G grades (0 = worst), M measures, D data sets (the given one, then resampled ones), N groups, C columns
+# to group by.
 Grades = npt.NDArray[np.int64]
 Probs = npt.NDArray[np.float64]
 
 # Above this p-value nothing is claimed. Not 0.05: the test deals grades to finished predictions and does not train
 # again, and where there was nothing to learn up to 12 % fell below 0.05, 2 % below 0.01 (docs/evaluation.md).
 SIGNIFICANT = 0.01
+ONE_IN_TWENTY = 0.05
 BOOTSTRAPS = 2000
 PERMUTATIONS = 2000
+DEALT_AT_ONCE = 1 << 20  # grades in memory at a time, 8 MB an array of them
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,10 @@ class Figure:
     value: float
     low: float
     high: float
+
+    def widened(self, *ends: float) -> "Figure":
+        """The same value; an interval that holds these too."""
+        return Figure(self.value, min(self.low, *ends), max(self.high, *ends))
 
     def __str__(self) -> str:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
@@ -79,29 +87,38 @@ def _kappa(mean_DM: Probs) -> Probs:
     return value
 
 
-def evaluate(given_R: Grades, predicted_R: Grades, probs_RG: Probs, group_R: list[str], seed: int) -> Metrics:
+def evaluate(
+    given_R: Grades, predicted_R: Grades, probs_RG: Probs, group_CR: Sequence[list[str]], seed: int
+) -> Metrics:
     """All figures of one grader: its stated grades and the probabilities behind them.
 
-    Intervals are bootstrapped over groups, since two recordings of one performer are not two independent trials.
-    Accuracy's is widened to the exact one (Clopper-Pearson), which a bootstrap of few recordings falls short of.
+    Intervals are bootstrapped over groups, since two recordings of one performer are not two independent trials. They
+    are widened by what a bootstrap of few recordings cannot see, the errors that none of them happened to show:
+    accuracy's to the exact one (Clopper-Pearson), and kappa's and the mean distance's to what they would be if as many
+    more of the recordings as that allows had been right by chance.
     """
     grades = probs_RG.shape[1]
     right_R, distance_R = given_R == predicted_R, np.abs(given_R - predicted_R)
     rps_R, loss_R = ranked_probability_score(given_R, probs_RG), log_loss(given_R, probs_RG)
-    exact = binomtest(int(right_R.sum()), len(given_R)).proportion_ci(method="exact")
     rng = np.random.default_rng(seed)
-    mean_DM = bootstrap_means(np.stack([right_R, distance_R, rps_R, *_moments(given_R, predicted_R)], 1), group_R, rng)
+    mean_DM = bootstrap_means(np.stack([right_R, distance_R, rps_R, *_moments(given_R, predicted_R)], 1), group_CR, rng)
     accuracy, mae, rps = (_figure(mean_D) for mean_D in mean_DM[:, :3].T)
+    agreement = _figure(_kappa(mean_DM[:, 3:]))
+    exact = binomtest(int(right_R.sum()), len(given_R)).proportion_ci(method="exact")
+    by_chance_RR = np.abs(given_R[:, None] - given_R)
+    lucky = (
+        min(1.0, (accuracy.value - float(exact.low)) / float((by_chance_RR > 0).mean())) if by_chance_RR.any() else 0
+    )
     return Metrics(
         recordings=len(given_R),
-        accuracy=Figure(accuracy.value, min(accuracy.low, float(exact.low)), max(accuracy.high, float(exact.high))),
-        kappa=_figure(_kappa(mean_DM[:, 3:])),
-        mae=mae,
+        accuracy=accuracy.widened(float(exact.low), float(exact.high)),
+        kappa=agreement.widened((1 - lucky) * agreement.value),
+        mae=mae.widened((1 - lucky) * mae.value + lucky * float(by_chance_RR.mean())),
         rps=rps,
-        log_loss=_figure(bootstrap_means(loss_R[:, None], group_R, rng)[:, 0]) if np.isfinite(loss_R).all() else None,
+        log_loss=_figure(bootstrap_means(loss_R[:, None], group_CR, rng)[:, 0]) if np.isfinite(loss_R).all() else None,
         spearman=_spearman(given_R, probs_RG @ np.arange(grades)),
         off_by_two=int((distance_R >= 2).sum()),
-        p_value=permutation_p(given_R, predicted_R, group_R, rng),
+        p_value=permutation_p(given_R, predicted_R, group_CR, rng),
         confusion=np.histogram2d(given_R, predicted_R, bins=[np.arange(grades + 1)] * 2)[0].astype(int).tolist(),
     )
 
@@ -134,48 +151,82 @@ def _spearman(given_R: Grades, score_R: Probs) -> float:
     return float(spearmanr(given_R, score_R).statistic)
 
 
-def bootstrap_means(x_RM: Probs, group_R: list[str], rng: np.random.Generator) -> Probs:
+def bootstrap_means(x_RM: Probs, group_CR: Sequence[list[str]], rng: np.random.Generator) -> Probs:
     """Means of M measures of each recording, [1 + BOOTSTRAPS, M]: first over all recordings, then over resampled data
-    sets: whole groups drawn with replacement, as many as there are."""
-    names, group = np.unique(np.array(group_R), return_inverse=True)
-    groups = len(names)
-    drawn_DN = np.vstack([np.arange(groups), rng.integers(0, groups, (BOOTSTRAPS, groups))])
-    size_D = np.bincount(group)[drawn_DN].sum(axis=1)
-    return np.stack([np.bincount(group, x_R)[drawn_DN].sum(axis=1) / size_D for x_R in x_RM.T], axis=1)
+    sets: whole groups drawn with replacement, as many as there are.
+
+    Of several columns each is drawn by itself, and a recording counts as often as its performer was drawn, times as
+    often as its piece: the pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1.2), since there is none that
+    is exact where two columns cross, and this one errs towards wide.
+    """
+    columns = [np.unique(np.array(group_R), return_inverse=True) for group_R in group_CR]
+    mean_DM = [x_RM.mean(axis=0)]
+    while len(mean_DM) <= BOOTSTRAPS:
+        times_R = np.ones(len(x_RM), np.int64)
+        for names, group in columns:
+            times_R *= np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))[group]
+        if times_R.any():  # where no drawn performer played a drawn piece nothing can be counted
+            mean_DM.append(times_R @ x_RM / times_R.sum())
+    return np.stack(mean_DM)
 
 
-def permutation_p(given_R: Grades, predicted_R: Grades, group_R: list[str], rng: np.random.Generator) -> float:
+def permutation_p(
+    given_R: Grades, predicted_R: Grades, group_CR: Sequence[list[str]], rng: np.random.Generator
+) -> float:
     """One-sided p-value of kappa: how often do shuffled labels agree as well? Never below 1/(draws + 1).
+
+    Of several columns the largest is taken: grades may depend on the performer or on the piece.
+    """
+    observed = kappa(given_R, predicted_R)
+    return max(
+        float(((_dealt_kappas(given_R, predicted_R, group_R, rng) >= observed).sum() + 1) / (PERMUTATIONS + 1))
+        for group_R in group_CR
+    )
+
+
+def chance_kappa(given_R: Grades, group_CR: Sequence[list[str]], seed: int) -> float:
+    """The kappa up to which nothing can be told from chance (p above 0.05) on these recordings, for a grader that
+    states each grade as often as it was given."""
+    rng = np.random.default_rng(seed)
+    place = int(ONE_IN_TWENTY * (PERMUTATIONS + 1)) - 1  # so many of chance's may lie above
+    return max(float(np.sort(_dealt_kappas(given_R, given_R, group_R, rng))[::-1][place]) for group_R in group_CR)
+
+
+def _dealt_kappas(given_R: Grades, predicted_R: Grades, group_R: list[str], rng: np.random.Generator) -> Probs:
+    """Kappas of PERMUTATIONS shuffles of the labels.
 
     Each group gets the labels of a group drawn for it, in any order, repeated or cut to its own size: a performer's
     recordings are mostly graded alike, and shuffling labels one by one would make chance look weaker than it is.
     """
     _, group = np.unique(np.array(group_R), return_inverse=True)
     by_group = np.argsort(group, kind="stable")
-    given_N = np.split(given_R[by_group], np.flatnonzero(np.diff(group[by_group])) + 1)
-    predicted = predicted_R[by_group]
-    observed = kappa(given_R, predicted_R)
+    given, predicted, group = given_R[by_group], predicted_R[by_group], group[by_group]
+    size_N = np.bincount(group)
+    start_N = np.cumsum(size_N) - size_N
+    place_R = np.arange(len(group)) - start_N[group]
+    found: list[Probs] = []
+    while (left := PERMUTATIONS - sum(map(len, found))) > 0:
+        draws = min(left, max(1, DEALT_AT_ONCE // len(group)))
+        within_DR = np.argsort(group + rng.random((draws, len(group))), axis=1)  # shuffled within each group
+        donor_DR = rng.permuted(np.tile(np.arange(len(size_N)), (draws, 1)), axis=1)[:, group]
+        dealt_DR = given[np.take_along_axis(within_DR, start_N[donor_DR] + place_R % size_N[donor_DR], axis=1)]
+        mean_MD = [x.mean(axis=-1) for x in _moments(dealt_DR, np.broadcast_to(predicted, dealt_DR.shape))]
+        found.append(_kappa(np.stack(mean_MD, axis=1)))
+    return np.concatenate(found)
 
-    def shuffled() -> Grades:
-        donors = rng.permutation(len(given_N))
-        drawn = [np.resize(rng.permutation(given_N[n]), len(own)) for n, own in zip(donors, given_N, strict=True)]
-        return np.concatenate(drawn)
 
-    as_good = sum(kappa(shuffled(), predicted) >= observed for _ in range(PERMUTATIONS))
-    return (as_good + 1) / (PERMUTATIONS + 1)
-
-
-def conclusion(metrics: Metrics, majority_accuracy: float) -> str:
-    """What can be said of this grader, in one plain sentence."""
+def conclusion(metrics: Metrics, majority_accuracy: float, by_chance: float) -> str:
+    """What can be said of this grader, in plain sentences. by_chance: chance_kappa of its recordings."""
     n = metrics.recordings
+    limit = f"On these recordings a kappa of {by_chance:.2f} or less is not distinguishable from chance."
     if metrics.p_value > SIGNIFICANT:
         return (
             f"On {n} recordings this grader cannot be told from chance (p = {metrics.p_value:.2f}): "
-            "do not rely on its grades; label more recordings by more performers."
+            f"do not rely on its grades; label more recordings by more performers. {limit}"
         )
     few = " With so few recordings the interval is wide: treat it as a first sign." if n < 60 else ""
     better = "above" if metrics.accuracy.low > majority_accuracy else "not surely above"
     return (
         f"On {n} recordings this grader agrees with the given grades better than chance (p = {metrics.p_value:.3f}), "
-        f"its accuracy {better} the majority's {majority_accuracy:.2f}.{few}"
+        f"its accuracy {better} the majority's {majority_accuracy:.2f}.{few} {limit}"
     )

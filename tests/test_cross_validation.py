@@ -33,7 +33,7 @@ def cross_validated(recordings) -> Metrics:
         heard |= held_out(recordings, split.learn_R, split.held_R).heard
     heard_R = [heard[name] for name in recordings.names]
     probs_RG = calibrate(heard_R, recordings.grade_R, fold_R, 3, HEAD).probs_RG
-    return evaluate(recordings.grade_R, predicted_grades(probs_RG), probs_RG, list(recordings.groups), seed=0)
+    return evaluate(recordings.grade_R, predicted_grades(probs_RG), probs_RG, [list(recordings.groups)], seed=0)
 
 
 def held_out(recordings, learn_R, held_R) -> HeldOut:

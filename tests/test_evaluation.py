@@ -27,7 +27,7 @@ def scored(sample_rate=500):
     task = Task(
         [f"={i}.wav" for i in range(15)],
         GRADE_R,
-        [str(i) for i in range(15)],
+        [[str(i) for i in range(15)]],
         GRADE_R.astype(np.int32),
         ("C", "B", "A"),
         sample_rate,
@@ -45,8 +45,10 @@ def evaluation():
 def test_a_perfect_model_stands_above_the_majority_in_every_form(evaluation):
     assert "model     1.00 [0.78, 1.00]" in evaluation.table()
     assert "better than chance" in evaluation.table()
+    assert f"a kappa of {evaluation.chance_kappa:.2f} or less is not distinguishable" in evaluation.table()
     files = evaluation_files([evaluation])
     (told,) = json.loads(files[METRICS_JSON])["evaluations"]
+    assert (told["groups"], told["chance_kappa"]) == ([15], evaluation.chance_kappa)
     assert told["graders"]["model"]["confusion"] == [[5, 0, 0], [0, 5, 0], [0, 0, 5]]
     rows = read_csv(files[METRICS_CSV], "metrics")
     assert [(row["grader"], row["accuracy"]) for row in rows] == [(MAJORITY, "0.333333"), ("model", "1")]

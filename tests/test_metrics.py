@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from samplecnn import metrics as scores
-from samplecnn.metrics import Metrics, conclusion, kappa, log_loss, ranked_probability_score
+from samplecnn.metrics import Metrics, chance_kappa, conclusion, kappa, log_loss, ranked_probability_score
 
 
 def evaluate(given_R, predicted_R, grades, groups, seed) -> Metrics:
     """A grader that is sure of what it states."""
-    return scores.evaluate(given_R, predicted_R, np.eye(grades)[predicted_R], groups, seed)
+    columns = [groups] if isinstance(groups[0], str) else groups
+    return scores.evaluate(given_R, predicted_R, np.eye(grades)[predicted_R], columns, seed)
 
 
 grades = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=40)
@@ -39,7 +40,7 @@ def test_a_perfect_grader_is_told_from_chance():
     assert metrics.spearman == pytest.approx(1)
     assert metrics.p_value < 0.01
     assert metrics.confusion == [[10, 0, 0], [0, 10, 0], [0, 0, 10]]
-    assert "better than chance" in conclusion(metrics, 1 / 3)
+    assert "better than chance" in conclusion(metrics, 1 / 3, 0.4)
 
 
 def test_shuffled_grades_are_chance():
@@ -48,7 +49,7 @@ def test_shuffled_grades_are_chance():
     metrics = evaluate(given_R, rng.permutation(given_R), 3, [str(i) for i in range(150)], seed=0)
     assert metrics.kappa.low < 0 < metrics.kappa.high
     assert metrics.p_value > 0.05
-    assert "cannot be told from chance" in conclusion(metrics, 1 / 3)
+    assert "cannot be told from chance" in conclusion(metrics, 1 / 3, 0.4)
 
 
 def test_p_values_of_chance_are_uniform_even_where_performers_hold_all_their_grades():
@@ -106,5 +107,58 @@ def test_a_grader_that_ruled_a_given_grade_out_has_no_log_loss():
 def test_a_p_value_that_chance_gives_too_often_claims_nothing():
     given_R = np.tile([0, 1, 2], 10)
     metrics = evaluate(given_R, given_R, 3, [str(i) for i in range(30)], seed=0)
-    assert "better than chance" in conclusion(replace(metrics, p_value=0.01), 1 / 3)
-    assert "cannot be told from chance" in conclusion(replace(metrics, p_value=0.03), 1 / 3)
+    assert "better than chance" in conclusion(replace(metrics, p_value=0.01), 1 / 3, 0.4)
+    assert "cannot be told from chance" in conclusion(replace(metrics, p_value=0.03), 1 / 3, 0.4)
+
+
+def crossed(rng, performers=10, pieces=9):
+    """[performers, pieces] of a design in which everybody plays everything."""
+    return [
+        [f"performer {i}" for i in range(performers) for _ in range(pieces)],
+        [str(i) for i in range(pieces)] * performers,
+    ]
+
+
+def test_grades_that_go_by_the_piece_are_no_skill_though_performers_are_many():
+    rng = np.random.default_rng(3)
+    columns = crossed(rng)
+    by_first, by_both = [], []
+    for seed in range(20):
+        given_R, predicted_R = (np.tile(rng.permutation([0, 1, 2] * 3), 10) for _ in range(2))
+        for columns_used, found in ((columns[:1], by_first), (columns, by_both)):
+            found.append(evaluate(given_R, predicted_R, 3, columns_used, seed))
+    assert np.mean([metrics.p_value <= 0.05 for metrics in by_first]) > 0.2
+    assert np.mean([metrics.p_value <= 0.05 for metrics in by_both]) <= 0.1
+    off_zero = [np.mean([not m.kappa.low <= 0 <= m.kappa.high for m in found]) for found in (by_first, by_both)]
+    assert off_zero[0] > 0.5
+    assert off_zero[1] <= 0.2
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_few_recordings_do_not_show_a_grader_that_errs_nowhere(wrong):
+    given_R = np.tile([0, 1, 2], 5)
+    predicted_R = given_R.copy()
+    predicted_R[:wrong] += 1
+    metrics = evaluate(given_R, predicted_R, 3, [str(i) for i in range(15)], seed=0)
+    # Clopper-Pearson's least accuracy is 0.78 of 15 right, 0.68 of 14; two given grades drawn by chance are the same
+    # one time in three, so that 0.22 more wrong is 0.33 more graded by chance.
+    assert metrics.accuracy.low == pytest.approx([0.782, 0.681][wrong], abs=1e-3)
+    assert metrics.kappa.low == pytest.approx([0.673, 0.590][wrong], abs=2e-3)
+    assert metrics.mae.high == pytest.approx([0.291, 0.379][wrong], abs=2e-3)
+    assert metrics.kappa.high <= 1
+    assert metrics.mae.low >= 0
+
+
+def test_what_chance_reaches_is_told_of_these_very_recordings():
+    def limit(given_R, columns):
+        found = chance_kappa(np.array(given_R), columns, seed=0)
+        told = conclusion(evaluate(np.array(given_R), np.array(given_R), 3, columns, seed=0), 1 / 3, found)
+        assert f"a kappa of {found:.2f} or less is not distinguishable from chance" in told
+        return found
+
+    alone = [str(i) for i in range(15)]
+    assert 0.3 < limit([0, 1, 2] * 5, [alone]) < 0.55  # the facts' 0.40, or the next that 5/5/5 can have
+    assert limit([0, 1, 2] * 20, [[str(i) for i in range(60)]]) < 0.3
+    by_five = [str(i // 3) for i in range(15)]
+    assert limit([0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0, 0, 2, 2, 2], [by_five]) > 0.6
+    assert limit([0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0, 0, 2, 2, 2], [alone, by_five]) > 0.6

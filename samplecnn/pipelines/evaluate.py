@@ -130,7 +130,7 @@ def _evaluated(
         "seed": seed,
     }
     rate = data.folder.settings.sample_rate
-    task = Task(data.recordings, data.grade_R, data.group_CR[0], fold_R, data.grades, rate, seed)
+    task = Task(data.recordings, data.grade_R, data.group_CR, fold_R, data.grades, rate, seed)
     return score_graders(task, predicted, model, described)
 
 

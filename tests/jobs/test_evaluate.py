@@ -86,7 +86,7 @@ def test_a_sweep_evaluates_each_rate_and_crossed_groups_part_both(segments, reco
     faster = str(tmp_path / "at-200")
     prepare(str(recordings[0]), faster, SegmentSettings(sample_rate=200, segment_s=1.0, hop_s=1.0))
     said = evaluated([faster, segments], labels, tmp_path, group="performer,piece", folds=2)
-    assert said.index("100 Hz, 12 recordings in 6 groups") < said.index("200 Hz")
+    assert said.index("100 Hz, 12 recordings in 6 x 4 groups") < said.index("200 Hz")
     predictions = read_csv((tmp_path / PREDICTIONS_CSV).read_bytes(), "predictions")
     assert {row["sample_rate"] for row in predictions} == {"100", "200"}
     assert {row["fold"] for row in predictions} <= {"0", "1", "2", "3"}
