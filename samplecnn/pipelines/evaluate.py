@@ -13,7 +13,7 @@ import ray
 import torch
 
 from samplecnn.architecture import NetworkSettings, plan_for
-from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, OUTER, logistic, majority
+from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, OUTER, held_out_logistic, majority
 from samplecnn.baselines.log_mel import LogMelCNN, log_mel_features
 from samplecnn.baselines.outer import FEATURE_COLUMNS, outer_features
 from samplecnn.calibration import Heard, calibrate
@@ -173,22 +173,19 @@ def _columns(data: Labelled) -> pa.Table:
 def _regressed(data: Labelled, parted: list[Split], features_RF: Float64, cpu_s: float) -> Predicted:
     """A logistic regression's predictions from these features. cpu_s: what the features cost."""
     started = time.process_time()
-    probs_RG = np.zeros((len(data.recordings), len(data.grades)))
-    for split in parted:
-        learn_RF, held_RF = features_RF[split.learn_R], features_RF[split.held_R]
-        probs_RG[split.held_R] = logistic(learn_RF, data.grade_R[split.learn_R], held_RF, len(data.grades))
+    probs_RG = held_out_logistic(features_RF, data.grade_R, parted, len(data.grades))
     return Predicted(probs_RG, cpu_s + time.process_time() - started)
 
 
 @ray.remote(num_cpus=1, max_retries=FOLD_RETRIES)
 def _log_mel_features(data: Labelled) -> tuple[Float64, float]:
-    """log_mel_features of all recordings, those of silent ones 0; and what they cost in CPU seconds."""
+    """log_mel_features of all recordings, those of silent ones NaN; and what they cost in CPU seconds."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
         started = time.process_time()
         found_RF = log_mel_features(recordings)
-        features_RF = np.zeros((len(data.recordings), found_RF.shape[1]))
+        features_RF = np.full((len(data.recordings), found_RF.shape[1]), np.nan)
         features_RF[[data.recordings.index(name) for name in recordings.names]] = found_RF
         return features_RF, time.process_time() - started
 

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from samplecnn.baselines import logistic, majority
+from samplecnn.baselines import held_out_logistic, logistic, majority
 from samplecnn.baselines.outer import format_features, level_features, outer_features
 from samplecnn.contract import (
     ACTIVITY,
@@ -15,6 +15,7 @@ from samplecnn.contract import (
     START_S,
     VALID_SAMPLES,
 )
+from samplecnn.folds import Split
 
 SEGMENTS = pa.table(
     {
@@ -50,6 +51,22 @@ def test_a_regression_gives_probabilities_even_where_a_grade_is_missing():
         probs_RG = logistic(rng.normal(size=(8, 6)), grade_R, rng.normal(size=(3, 6)), 3)
         assert probs_RG.shape == (3, 3)
         assert probs_RG.sum(axis=1) == pytest.approx(1.0)
+
+
+def test_a_recording_without_features_is_not_learnt_from_and_gets_the_shares_of_the_grades():
+    rng = np.random.default_rng(0)
+    grade_R = np.array([0, 1, 2, 0, 1, 2, 2, 2, 0, 1])
+    features_RF = rng.normal(size=(10, 2)) + grade_R[:, None]
+    features_RF[[6, 7, 9]] = np.nan
+    held_R = np.arange(10) >= 8
+    parted = [Split(~held_R, held_R)]
+
+    probs_RG = held_out_logistic(features_RF, grade_R, parted, 3)
+    without_R = np.arange(10) < 6
+    expected_G = logistic(features_RF[without_R], grade_R[without_R], features_RF[8:9], 3)[0]
+
+    assert probs_RG[8] == pytest.approx(expected_G)
+    assert probs_RG[9].tolist() == [2 / 8, 2 / 8, 4 / 8]
 
 
 def test_the_majority_is_the_commonest_of_all_given_grades():
