@@ -23,7 +23,7 @@ from pyarrow import fs
 
 from samplecnn.architecture import Plan, plan_for
 from samplecnn.audio import Decoded
-from samplecnn.baselines import LOG_MEL_CNN, OUTER, logistic, majority
+from samplecnn.baselines import LOG_MEL_CNN, OUTER, held_out_logistic, majority
 from samplecnn.baselines.log_mel import LogMelCNN, log_mel_features
 from samplecnn.baselines.outer import FEATURE_COLUMNS, level_features
 from samplecnn.batches import RecordingSet, read_recordings
@@ -117,25 +117,19 @@ def _outcome(trial: Trial, corpus: _Corpus) -> Outcome:
     grade_R = _shuffled(recordings.grade_R, columns[0], trial.seed) if trial.shuffled else recordings.grade_R
     recordings = replace(recordings, grade_R=grade_R, groups=tuple(columns[0]))
     parted = splits(grade_R, columns, trial.folds, trial.seed)
-    fold_R = np.zeros(len(recordings), np.int32)
-    for number, split in enumerate(parted):
-        fold_R[split.held_R] = number
     started = time.process_time()
     temperature, train_loss, epochs = 1.0, math.nan, ()
     calibrated_RG = None
     if trial.grader in (MODEL, LOG_MEL_CNN):
         heard_R, train_loss, epochs = _heard(trial, recordings, parted)
-        calibrated = calibrate(heard_R, grade_R, fold_R, grades, trial.head)
+        calibrated = calibrate(heard_R, grade_R, parted, grades, trial.head)
         calibrated_RG, temperature = calibrated.probs_RG, calibrated.temperature
         probs_RG = np.stack([graded.probs_G for graded in merged(heard_R, trial.head, 1.0)])
     elif trial.grader == MAJORITY:
         probs_RG = majority(grade_R, grades)
     else:
         features_RF = corpus.level_RF if trial.grader == OUTER else log_mel_features(recordings)
-        probs_RG = np.zeros((len(recordings), grades))
-        for split in parted:
-            learn, held = features_RF[split.learn_R], features_RF[split.held_R]
-            probs_RG[split.held_R] = logistic(learn, grade_R[split.learn_R], held, grades)
+        probs_RG = held_out_logistic(features_RF, grade_R, parted, grades)
     cpu_s = time.process_time() - started
     return Outcome(
         metrics=evaluate(grade_R, predicted_grades(probs_RG), probs_RG, columns, trial.seed),

@@ -2,7 +2,8 @@
 
 Dividing a network's outputs by a temperature above 1 takes probabilities towards equal shares (Guo 2017, arXiv
 1706.04599). It is fitted on out-of-fold predictions pooled over recordings, since a single parameter is all that a few
-dozen of them can carry; and what is reported of a recording uses a temperature that was fitted without its fold.
+dozen of them can carry; and what is reported of a recording uses a temperature that was fitted without its fold, and
+without whatever shares a performer or piece with it where splits keep those apart.
 """
 
 import math
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
 
+from samplecnn.folds import Split
 from samplecnn.merge import DEFAULT_MERGE, Merged, SegmentOutputs, merge_rule
 from samplecnn.ordinal import HEADS
 
@@ -71,8 +73,8 @@ def fit_temperature(heard_R: Sequence[Heard], grade_R: npt.NDArray[np.int64], he
 
 @dataclass(frozen=True)
 class Calibrated:
-    """probs_RG: of each recording at the temperature of the other folds; temperature: of all of them together, the
-    model's that is trained on all."""
+    """probs_RG: of each recording at the temperature of those that its split learns from; temperature: of all of them
+    together, the model's that is trained on all."""
 
     probs_RG: Float64
     temperature: float
@@ -81,12 +83,12 @@ class Calibrated:
 def calibrate(
     heard_R: Sequence[Heard | None],
     grade_R: npt.NDArray[np.int64],
-    fold_R: npt.NDArray[np.int32],
+    parted: Sequence[Split],
     grades: int,
     head: str,
 ) -> Calibrated:
     """Out-of-fold probabilities, calibrated without peeking. heard_R: None where a recording cannot be graded; it gets
-    the shares of the grades in the other folds."""
+    the shares of the grades that its split learns from."""
     probs_RG = np.zeros((len(heard_R), grades))
     heard = {i: heard for i, heard in enumerate(heard_R) if heard is not None}
 
@@ -94,10 +96,9 @@ def calibrate(
         chosen = [i for i in heard if rows[i]]
         return fit_temperature([heard[i] for i in chosen], grade_R[chosen], head)
 
-    for fold in sorted(set(fold_R.tolist())):
-        others_R = fold_R != fold
-        temperature = fitted(others_R)
-        share_G = np.bincount(grade_R[others_R], minlength=grades) / others_R.sum()
-        for i in np.flatnonzero(~others_R).tolist():
+    for split in parted:
+        temperature = fitted(split.learn_R)
+        share_G = np.bincount(grade_R[split.learn_R], minlength=grades) / split.learn_R.sum()
+        for i in np.flatnonzero(split.held_R).tolist():
             probs_RG[i] = heard[i].merged(head, temperature).probs_G if i in heard else share_G
     return Calibrated(probs_RG, fitted(np.ones(len(heard_R), np.bool_)))

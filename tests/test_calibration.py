@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 
 from samplecnn.calibration import HIGHEST, Heard, calibrate, fit_temperature
+from samplecnn.folds import Split, splits
 from samplecnn.metrics import log_loss
 
 HEAD = "cross-entropy"
+
+
+def folds(fold_R):
+    """Splits that hold out one fold each and learn from all others."""
+    return [Split(fold_R != fold, fold_R == fold) for fold in sorted(set(fold_R.tolist()))]
 
 
 def heard(rng, sharpness, recordings=120, segments=1):
@@ -37,26 +43,37 @@ def test_a_recording_s_own_fold_has_no_say_in_its_temperature():
     heard_R, grade_R = heard(np.random.default_rng(1), 3.0)
     fold_R = np.arange(len(grade_R), dtype=np.int32) % 4
     other_R = np.where(fold_R == 2, (grade_R + 1) % 3, grade_R)
-    one, other = (calibrate(heard_R, given_R, fold_R, 3, HEAD) for given_R in (grade_R, other_R))
+    one, other = (calibrate(heard_R, given_R, folds(fold_R), 3, HEAD) for given_R in (grade_R, other_R))
     assert (one.probs_RG[fold_R == 2] == other.probs_RG[fold_R == 2]).all()
     assert (one.probs_RG[fold_R != 2] != other.probs_RG[fold_R != 2]).any()
+    assert one.temperature != other.temperature
+
+
+def test_nothing_that_shares_a_performer_or_a_piece_has_a_say_in_the_temperature():
+    heard_R, grade_R = heard(np.random.default_rng(1), 3.0, recordings=60)
+    columns = [[f"performer {i % 10}" for i in range(60)], [f"piece {i // 10}" for i in range(60)]]
+    parted = splits(grade_R, columns, 2, seed=0)
+    kept_apart = parted[0].learn_R
+    other_R = np.where(kept_apart, grade_R, (grade_R + 1) % 3)
+    one, other = (calibrate(heard_R, given_R, parted, 3, HEAD) for given_R in (grade_R, other_R))
+    assert (one.probs_RG[parted[0].held_R] == other.probs_RG[parted[0].held_R]).all()
     assert one.temperature != other.temperature
 
 
 def test_calibrated_probabilities_cost_less_where_a_network_is_too_sure():
     heard_R, grade_R = heard(np.random.default_rng(2), 5.0)
     fold_R = np.arange(len(grade_R), dtype=np.int32) % 5
-    calibrated = calibrate(heard_R, grade_R, fold_R, 3, HEAD)
+    calibrated = calibrate(heard_R, grade_R, folds(fold_R), 3, HEAD)
     raw_RG = np.stack([recording.merged(HEAD, 1.0).probs_G for recording in heard_R])
     assert log_loss(grade_R, calibrated.probs_RG).mean() < log_loss(grade_R, raw_RG).mean() - 0.3
     assert calibrated.probs_RG.sum(1) == pytest.approx(1)
 
 
-def test_a_recording_that_cannot_be_graded_gets_the_shares_of_the_other_folds():
+def test_a_recording_that_cannot_be_graded_gets_the_shares_of_what_its_split_learns_from():
     heard_R, grade_R = heard(np.random.default_rng(3), 1.0, recordings=9)
     grade_R[:] = [0, 1, 2, 0, 0, 2, 1, 1, 1]
     fold_R = np.repeat([0, 1, 2], 3).astype(np.int32)
-    probs_RG = calibrate([None, *heard_R[1:]], grade_R, fold_R, 3, HEAD).probs_RG
+    probs_RG = calibrate([None, *heard_R[1:]], grade_R, folds(fold_R), 3, HEAD).probs_RG
     assert probs_RG[0] == pytest.approx([2 / 6, 3 / 6, 1 / 6])
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from samplecnn.architecture import Plan
-from samplecnn.calibration import calibrate
+from samplecnn.calibration import calibrate, merged
 from samplecnn.cross_validation import HeldOut, hold_out, listen
 from samplecnn.evaluation import predicted_grades
 from samplecnn.folds import splits
@@ -25,15 +25,19 @@ def recordings(tmp_path_factory):
     return graded_set(tmp_path_factory.mktemp("graded"), recordings=45, seconds=3.0)
 
 
-def cross_validated(recordings) -> Metrics:
-    parted = splits(recordings.grade_R, [list(recordings.groups)], 3, seed=0)
-    fold_R, heard = np.zeros(len(recordings), np.int32), {}
-    for number, split in enumerate(parted):
-        fold_R[split.held_R] = number
+def cross_validated(recordings) -> tuple[Metrics, Metrics]:
+    """As the network states it, and calibrated."""
+    parted, heard = splits(recordings.grade_R, [list(recordings.groups)], 3, seed=0), {}
+    for split in parted:
         heard |= held_out(recordings, split.learn_R, split.held_R).heard
     heard_R = [heard[name] for name in recordings.names]
-    probs_RG = calibrate(heard_R, recordings.grade_R, fold_R, 3, HEAD).probs_RG
-    return evaluate(recordings.grade_R, predicted_grades(probs_RG), probs_RG, [list(recordings.groups)], seed=0)
+    stated_RG = np.stack([merged_at.probs_G for merged_at in merged(heard_R, HEAD, 1.0)])
+    calibrated_RG = calibrate(heard_R, recordings.grade_R, parted, 3, HEAD).probs_RG
+
+    def scored(probs_RG):
+        return evaluate(recordings.grade_R, predicted_grades(probs_RG), probs_RG, [list(recordings.groups)], seed=0)
+
+    return scored(stated_RG), scored(calibrated_RG)
 
 
 def held_out(recordings, learn_R, held_R) -> HeldOut:
@@ -45,14 +49,16 @@ def held_out(recordings, learn_R, held_R) -> HeldOut:
 def test_what_can_be_heard_is_graded_and_shuffled_labels_come_out_at_chance(recordings):
     shuffled = replace(recordings, grade_R=np.random.default_rng(0).permutation(recordings.grade_R))
 
-    true, chance = cross_validated(recordings), cross_validated(shuffled)
+    (true, calibrated), (chance, chance_calibrated) = cross_validated(recordings), cross_validated(shuffled)
 
     assert true.accuracy.value > 0.9
     assert true.p_value < 0.01
-    assert true.log_loss.value < 0.5
+    assert calibrated.log_loss.value < 0.5
+    # Uncalibrated: at its temperature a network at chance states the middle grade always, and has no kappa to judge.
+    assert sum(given[1] for given in chance.confusion) < 40
     assert chance.p_value > 0.05
-    assert chance.kappa.low < 0.1 < 0.5 > chance.kappa.high
-    assert chance.log_loss.value == pytest.approx(np.log(3), abs=0.15)
+    assert chance.kappa.low < 0 < chance.kappa.high < 0.5
+    assert chance_calibrated.log_loss.value == pytest.approx(np.log(3), abs=0.15)
 
 
 def test_what_is_held_out_has_no_say_in_what_is_said_of_it(recordings):

@@ -117,7 +117,7 @@ def _evaluated(
     }
     for name in NETWORKS:
         heard_R = [heard[name].heard.get(recording) for recording in data.recordings]
-        calibrated = calibrate(heard_R, data.grade_R, fold_R, grades, network_settings.head)
+        calibrated = calibrate(heard_R, data.grade_R, parted, grades, network_settings.head)
         predicted[name] = Predicted(calibrated.probs_RG, heard[name].cpu_s)
     # The last network is the model: its temperature is what `train` would give it.
     model = Model(MODEL, data.fingerprint(network_settings, fit_settings), calibrated.temperature)
