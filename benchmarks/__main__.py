@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.measure import Table, machine, versions
 
 MODULES = ("decode", "memory", "plans", "planning", "prepare_job")
-SLOW = ("choose_model", "honesty", "sample_rates")
+SLOW = ("chance", "choose_model", "honesty", "sample_rates")
 RESULTS = Path(__file__).parent / "results"
 
 
