@@ -17,7 +17,7 @@ Grades = npt.NDArray[np.int64]
 Probs = npt.NDArray[np.float64]
 
 # Above this p-value nothing is claimed. Not 0.05: the test deals grades to finished predictions and does not train
-# again, and where there was nothing to learn up to 12 % fell below 0.05, 2 % below 0.01 (docs/evaluation.md).
+# again, and where there was nothing to learn up to 10 % fell below 0.05, 2 % below 0.01 (docs/evaluation.md).
 SIGNIFICANT = 0.01
 ONE_IN_TWENTY = 0.05
 BOOTSTRAPS = 2000
