@@ -120,7 +120,7 @@ def grade(
     work = _choose(work, state, new_only, regrade, grades)
     run = _Run(target, commits, state, card, settings)
     run.restamp(work.touched)
-    run.fail(work.failed)
+    run.fail(work.failed, work.passed)
     if work.todo:
         log.info("%d recordings to grade, %d kept, %d other files left alone", len(work.todo), work.kept, work.ignored)
         with ray_session(workers) as cpus:
@@ -180,6 +180,7 @@ class _Run:
         self._recordings: list[dict[str, Any]] = []
         self._segments: list[dict[str, Any]] = []
         self._items: list[dict[str, Any]] = []
+        self._passed: list[dict[str, Any]] = []
         self._in_hand: dict[str, pa.Table] = {}  # the parts of recordings that this run wrote, by path
         self._versions: dict[str, str] = {}  # of all parts that this run wrote, by path
         self._parts = self._done = self._failed = self._kept = self._ungradable = 0
@@ -190,9 +191,10 @@ class _Run:
         if items := restamped(self._state, touched):
             self._state = self._commits.commit(self._name, self._settings, items)
 
-    def fail(self, failed: list[dict[str, Any]]) -> None:
-        """Note recordings that could not even be planned."""
+    def fail(self, failed: list[dict[str, Any]], passed: list[dict[str, Any]]) -> None:
+        """Note recordings that could not even be planned, and take back what was said of those that now can."""
         self._items += [{**item, MODEL_ID: self._card.model_id} for item in failed]
+        self._passed = passed
 
     def take(self, row: dict[str, Any]) -> int:
         """Note a row of windows; returns 1 if that completes its recording."""
@@ -281,7 +283,7 @@ class _Run:
 
     def _commit(self, deleted: list[str] | None = None) -> None:
         """Write the parts, then the manifest that makes them count."""
-        items = [*self._items, *outdated(self._state, self._items, deleted or [])]
+        items = [*self._items, *self._passed, *outdated(self._state, self._items, deleted or [])]
         if items or self._state.settings is None:
             self._parts += 1
             before = self._state.last
@@ -289,7 +291,7 @@ class _Run:
                 self._name, self._settings, items, self._write_parts(items), build=self._write_parts
             )
             self._count(before)
-        self._recordings, self._segments, self._items = [], [], []
+        self._recordings, self._segments, self._items, self._passed = [], [], [], []
         self._committed_at = time.monotonic()
 
     def _count(self, before: int) -> None:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 HIDDEN = ".samplecnn"  # folder in the root for temporary files and the lock; never listed
 LEFTOVER_S = 24 * 3600.0  # a temporary file not written to for so long belonged to a killed run
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # gone since its folder was read, or a link to nowhere
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}  # exFAT and some network file systems
 
 
@@ -55,7 +56,11 @@ class LocalStore:
             path = os.path.join(self.root, name)
             try:
                 info = os.stat(path)
-            except OSError:  # gone since its folder was read, or a link to nowhere
+            except OSError as error:
+                if error.errno in _NOT_THERE:
+                    continue
+                # Not skipped: it would look deleted. Whoever opens it is told what is wrong.
+                yield Entry(name, 0, "", "")
                 continue
             if not stat.S_ISREG(info.st_mode):
                 continue
