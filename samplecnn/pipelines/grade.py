@@ -9,7 +9,6 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +23,6 @@ from samplecnn.commits import (
     DELETED,
     DONE,
     FAILED,
-    ITEM_KEY,
     MANIFEST,
     OUTCOME,
     PART,
@@ -33,7 +31,6 @@ from samplecnn.commits import (
     CommitLog,
     LogState,
     failed_item,
-    joined,
     new_run,
     newest,
     outdated,
@@ -115,9 +112,10 @@ def grade(
         # Its earlier grades count again; grading those recordings anew would give the same.
         grades_folder.use_model(commits, new_run(), card.model_id)
         state = commits.state()
-    work = plan(source, _known(state, card.model_id), leave_out=[grades, model])
+    work = plan_night(source, state, card.model_id, new_only=new_only, leave_out=[grades, model])
     require_recordings(work, recordings)
-    work = _choose(work, state, new_only, regrade, grades)
+    if not (new_only or regrade):
+        _require_no_other_model(work, state, grades)
     run = _Run(target, commits, state, card, settings)
     run.restamp(work.touched)
     run.fail(work.failed, work.passed)
@@ -131,41 +129,41 @@ def grade(
     return run.finish(work)
 
 
-def _known(state: LogState, model_id: str) -> pa.Table:
-    """The log as this model sees it: what another model did is neither done nor hopeless, and neither is what this one
-    did if another has graded the recording again since (a grade is that of the last commit).
+def plan_night(source: Store, state: LogState, model_id: str, *, new_only: bool, leave_out: Sequence[str] = ()) -> Plan:
+    """What this model has to do: recordings.plan, by the log as this model sees it.
+
+    What another model did is neither done nor hopeless, and neither is what this one did if another has graded the
+    recording again since (a grade is that of the last commit); new_only: but what any model has graded is done.
     """
     items = state.items
     done = pc.equal(items[OUTCOME], DONE)
-    standing = joined(newest(items.filter(done), [RECORDING]), *ITEM_KEY)
-    overruled = pc.and_(done, pc.invert(pc.is_in(joined(items, *ITEM_KEY), standing)))
     theirs = pc.and_(pc.not_equal(items[MODEL_ID], model_id), pc.not_equal(items[OUTCOME], DELETED))
     # That a recording cannot be decoded is true for every model.
-    graded = pc.or_(done, pc.equal(items[STAGE], "grade").fill_null(False))
-    open_again = pc.or_(overruled, pc.and_(theirs, graded))
-    column = items.schema.get_field_index(OUTCOME)
-    return items.set_column(
-        column, items.schema.field(column), pc.if_else(open_again, "of another model", items[OUTCOME])
-    )
-
-
-def _choose(work: Plan, state: LogState, new_only: bool, regrade: bool, grades: str) -> Plan:
-    """The plan without what has another model's grade, if that is to be kept.
-
-    Raises UserError where nobody said what to do about such grades.
-    """
-    done = state.items.filter(pc.equal(state.items[OUTCOME], DONE))
-    graded = set(zip(done[RECORDING].to_pylist(), done[VERSION].to_pylist(), strict=True))
-    new = [item for item in work.todo if (item.recording, item.version) not in graded]
-    others = len(work.todo) - len(new)
-    if regrade or not others:
-        return work
+    open_again = pc.and_(theirs, pc.equal(items[STAGE], "grade").fill_null(False))
     if not new_only:
+        overruled = pc.and_(done, pc.invert(_standing(items, done)))
+        open_again = pc.or_(open_again, pc.or_(overruled, pc.and_(theirs, done)))
+    column = items.schema.get_field_index(OUTCOME)
+    outcomes = pc.if_else(open_again, "of another model", items[OUTCOME])
+    return plan(source, items.set_column(column, items.schema.field(column), outcomes), leave_out)
+
+
+def _standing(items: pa.Table, done: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which rows hold the grade that their recording has now. By number: a million keys as text are 100 MB."""
+    numbered = items.select([RECORDING]).append_column("number", pa.array(range(len(items)), pa.int64()))
+    return pc.is_in(numbered["number"], newest(numbered.filter(done), [RECORDING])["number"])
+
+
+def _require_no_other_model(work: Plan, state: LogState, grades: str) -> None:
+    """Raises UserError if another model's grades stand in the way, since nobody said what to do about them."""
+    names = pa.array([item.recording for item in work.todo], pa.string())
+    done = state.items.filter((pc.field(OUTCOME) == DONE) & pc.is_in(pc.field(RECORDING), names))
+    graded = set(zip(done[RECORDING].to_pylist(), done[VERSION].to_pylist(), strict=True))
+    if others := sum((item.recording, item.version) in graded for item in work.todo):
         raise UserError(
             f"--grades {grades}: {others} recordings have a grade of another model: "
             "--new-only keeps those, --regrade grades them again"
         )
-    return replace(work, todo=new, kept=work.kept + others)
 
 
 class _Run:
