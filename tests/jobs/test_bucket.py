@@ -56,7 +56,6 @@ TABLE = [
 # Not taken away one by one: what a job needs only after minutes of work, and what costs it a recording, not the run.
 LATE = {
     *(("jobs/train.py", "model", permission) for permission in (GET, LIST, CREATE, DELETE)),
-    *(("jobs/evaluate.py", "evaluation", permission) for permission in (CREATE, DELETE)),
     *((f"jobs/{job}.py", "recordings", GET) for job in ("prepare", "grade")),
 }
 
