@@ -141,6 +141,7 @@ def commands(place: str, model_id: str) -> dict[str, Callable[[], Any]]:
         "scripts/use_model.py": lambda: script(
             "scripts/use_model.py", grades, f"--model={place}/model", f"--model-id={model_id}"
         ),
+        "scripts/smoke_gcs.py": lambda: script("scripts/smoke_gcs.py", f"{place}/place"),
         "scripts/collect_garbage.py": lambda: script("scripts/collect_garbage.py", grades, "--delete"),
     }
 
