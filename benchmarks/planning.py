@@ -47,7 +47,7 @@ class Uploads(GcsStore):
 
     graded: int = GRADED
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "", *, folders: bool = True) -> Iterator[Entry]:
         for number in range(self.graded):
             yield _entry(_name(number), number)
             if number % EVERY == EVERY - 1:

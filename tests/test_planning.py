@@ -34,7 +34,7 @@ def test_a_listing_is_held_as_objects_for_two_pages_at_most(state: LogState, mon
     most = 0
     entries = Uploads.list
 
-    def watched(self: Uploads, prefix: str = "") -> Iterator[Entry]:
+    def watched(self: Uploads, prefix: str = "", *, folders: bool = True) -> Iterator[Entry]:
         nonlocal most
         for number, entry in enumerate(entries(self, prefix)):
             alive[number] = weakref.ref(entry, lambda _, number=number: alive.pop(number))

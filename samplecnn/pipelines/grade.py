@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import ray.data
 import torch
 
-from samplecnn import grades_folder, model_folder
+from samplecnn import grades_folder, model_folder, views
 from samplecnn.commits import (
     DELETED,
     DONE,
@@ -329,8 +329,13 @@ class _Run:
 
     def finish(self, work: Plan) -> Outcome:
         """The last commit, deletions included, and the views."""
+        seen, last = None, self._state.last
+        if self._items or self._passed or work.deleted:
+            seen = views.look(self._target, grades_folder.VIEWS)
         self._commit(work.deleted)
-        rows = grades_folder.write_views(self._target, self._state, self._card.grades, self._in_hand)
+        if self._state.last == last:  # nothing was left to commit: what was known of the log is older than the views
+            seen = None
+        rows = grades_folder.write_views(self._target, self._state, self._card.grades, self._in_hand, seen)
         counts = [f"{count} {name}" for name in reversed(self._card.grades) if (count := _count(rows, name))]
         kept = work.kept + self._kept
         text = f"{self._done + self._failed + kept + work.given_up} recordings: {self._done} graded"
