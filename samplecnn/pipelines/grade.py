@@ -365,14 +365,16 @@ def _hear_in_parallel(
             fn_constructor_args=(source, card.settings, BATCH),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=0.5,  # a decoder and a grader share a core: on two cores neither may wait for the other's place
+            num_cpus=1,
         )
         .map_batches(
             WindowGrader,
             fn_constructor_args=(card, network.state_dict(), gpus > 0),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=gpus or workers),
-            num_cpus=0.5,
+            # A grader shares its decoder's core and asks for none: four runs on two cores, with half a core a worker,
+            # had all the places taken by decoders that waited for graders, for ever.
+            num_cpus=0,
             num_gpus=1 if gpus else 0,
         )
     )
