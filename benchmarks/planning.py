@@ -1,10 +1,12 @@
 """What does it cost to plan a night over a million recordings?
 
-Question: seconds and the most memory of reading the log of a million graded recordings from its snapshot, of listing
-the bucket, in which a thousand new ones lie, and of comparing the two. Goal: under 2 minutes and 2 GB on one core.
-Floor: going through the same listing and doing nothing with it. Noise guard: a fresh process on one core for each
-case; CPU seconds beside the wall's, peaks from the kernel (VmHWM). The listing is made up as it is read, page by page;
-the log is a real one, in a folder. A real bucket adds the time of its 1,001 pages.
+Question: seconds and the most memory of all that the grade job does before it hears anything: reading the log of a
+million graded recordings from its snapshot, listing the bucket, in which a thousand new ones lie, and comparing the
+two, with --new-only and without, and with --new-only for a model that has graded none of them. Goal: under 2 minutes
+and 2 GB on one core. Floor: going through the same listing and doing nothing with it. Noise guard: a fresh process on
+one core for each case, with the job's libraries (torch, Ray) loaded; CPU seconds beside the wall's, peaks from the
+kernel (VmHWM). The listing is made up as it is read, page by page; the log is a real one, in a folder. A real bucket
+adds the time of its 1,001 pages.
 
     python -m benchmarks planning
 """
@@ -25,13 +27,18 @@ from benchmarks.measure import Table, peak_mb
 from samplecnn.commits import DONE, ITEMS_SCHEMA, MANIFEST, OUTCOME, PART, RUN, STAMP, CommitLog, LogState
 from samplecnn.commits.log import COMPACT_ITEMS
 from samplecnn.contract import MODEL_ID, RECORDING, VERSION
-from samplecnn.recordings import plan
+from samplecnn.pipelines.grade import plan_night
 from samplecnn.store import Entry, open_store
 from samplecnn.store.gcs import GcsStore
 
 ROOT = Path(__file__).parent.parent
 MODEL, RUN_ID = "4be1d0a3c5f29e07", "20261101T000000-0"
 GRADED, EVERY = 1_000_000, 1_000  # a new recording after every thousand that are graded
+PLANS = {  # (whose night, new_only)
+    "planning": (MODEL, False),
+    "planning, --new-only": (MODEL, True),
+    "planning, --new-only, another model": ("another", True),
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Uploads(GcsStore):
 
     graded: int = GRADED
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "", *, folders: bool = True) -> Iterator[Entry]:
         for number in range(self.graded):
             yield _entry(_name(number), number)
             if number % EVERY == EVERY - 1:
@@ -87,7 +94,7 @@ def run(quick: bool) -> list[Table]:
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as grades:
         # In a process of its own too: a child begins with what its parent holds.
         _measured("write", grades, graded)
-        cases = {name: _measured(name, grades, graded) for name in ("listing", "planning")}
+        cases = {name: _measured(name, grades, graded) for name in ("listing", *PLANS)}
     rows: list[tuple[str | float, ...]] = [
         (name, case["wall_s"], case["cpu_s"], case["peak_mb"]) for name, case in cases.items()
     ]
@@ -112,7 +119,9 @@ def _measure(what: str, grades: str, graded: int) -> None:
     elif what == "listing":
         assert sum(1 for _ in uploads.list()) == graded + graded // EVERY
     else:
-        found = plan(uploads, CommitLog(open_store(grades), "grades").state().items)
+        model_id, new_only = PLANS[what]
+        state = CommitLog(open_store(grades), "grades").state()
+        found = plan_night(uploads, state, model_id, new_only=new_only)
         assert (found.kept, len(found.todo), found.deleted) == (graded, graded // EVERY, [])
     after = time.monotonic(), time.process_time()
     figures = {"wall_s": after[0] - before[0], "cpu_s": after[1] - before[1], "peak_mb": peak_mb(os.getpid())}

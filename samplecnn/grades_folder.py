@@ -46,6 +46,7 @@ from samplecnn.tables import csv_bytes, parquet_bytes
 
 log = logging.getLogger(__name__)
 
+VIEWS = (LATEST_PARQUET, LATEST_CSV, FAILURES_CSV)
 _MADE_FROM = b"samplecnn.manifest"  # in latest.parquet's metadata: the last manifest that it was made from
 
 
@@ -132,11 +133,16 @@ def _part(store: Store, path: str) -> bytes:
 
 
 def write_views(
-    store: Store, state: LogState, grades: tuple[str, ...], in_hand: Mapping[str, pa.Table] | None = None
+    store: Store,
+    state: LogState,
+    grades: tuple[str, ...],
+    in_hand: Mapping[str, pa.Table] | None = None,
+    seen: Mapping[str, views.Seen] | None = None,
 ) -> pa.Table:
     """latest.* and failures.csv as the log has them now, or later than `state`; returns the latest grades.
 
-    in_hand: parts, by path, that the caller wrote and that need not be read back.
+    in_hand: parts, by path, that the caller wrote and that need not be read back. seen: the views (VIEWS) as they were
+    before a commit found the log in this `state`: then neither is asked for again.
     """
 
     def build(state: LogState) -> dict[str, bytes]:
@@ -147,8 +153,8 @@ def write_views(
             FAILURES_CSV: csv_bytes(views.failures(state)),
         }
 
-    names = [LATEST_PARQUET, LATEST_CSV, FAILURES_CSV]
-    files = views.rewrite(store, CommitLog(store, "grades", known=state), names, build)
+    commits = CommitLog(store, "grades", known=state)
+    files = views.rewrite(store, commits, VIEWS, build, seen, fresh=state if seen else None)
     return pq.read_table(io.BytesIO(files[LATEST_PARQUET]))
 
 

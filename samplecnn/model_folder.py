@@ -297,7 +297,9 @@ def _read(place: str, name: str) -> bytes:
     try:
         return open_store(place).read(name).data
     except FileNotFoundError:
-        _refuse(place, f"no {name} there: train a model into it first")
+        # Telling these two apart takes a permission (storage.objects.list) that reading a model does not.
+        bucket = "no such bucket, or " if place.startswith("gs://") else ""
+        _refuse(place, f"{bucket}no {name} there: check the path, or train a model into it first")
 
 
 def _refuse(place: str, why: str) -> NoReturn:

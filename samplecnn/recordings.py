@@ -15,7 +15,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from samplecnn.commits import DELETED, DONE, FAILED, OUTCOME, PERMANENT, STAMP, failed_item, joined
+from samplecnn.commits import (
+    DELETED,
+    DONE,
+    FAILED,
+    NAMESAKE,
+    OUTCOME,
+    PERMANENT,
+    STAMP,
+    UNREAD,
+    failed_item,
+    joined,
+    of_no_content,
+    withdrawn,
+)
 from samplecnn.contract import RECORDING, VERSION, is_recording_name, spell_name
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.store import Entry, Store
@@ -54,10 +67,11 @@ class Plan:
     """What a run has to do, in the byte order of the names.
 
     todo: new and changed recordings, and those whose failure was not for good. failed: log items, to be committed, of
-    recordings that cannot even be planned. kept: number of recordings whose version the log has as done; given_up:
-    those that it has as failed for good. deleted: recordings of the log that are gone. ignored: number of other files.
-    touched: stamps, by (recording, version), that the log does not have of versions that it knows; with them committed
-    (commits.restamped) the next run need not hash those files again.
+    recordings that cannot even be planned; passed: those that take back such failures of earlier runs. kept: number of
+    recordings whose version the log has as done; given_up: those that it has as failed for good. deleted: recordings of
+    the log that are gone. ignored: number of other files. touched: stamps, by (recording, version), that the log does
+    not have of versions that it knows; with them committed (commits.restamped) the next run need not hash those files
+    again.
     """
 
     todo: list[Item]
@@ -67,6 +81,7 @@ class Plan:
     deleted: list[str]
     ignored: int
     touched: dict[tuple[str, str], str] = field(default_factory=dict)
+    passed: list[dict[str, Any]] = field(default_factory=list)
 
 
 def plan(store: Store, known: pa.Table, leave_out: Sequence[str] = ()) -> Plan:
@@ -102,7 +117,14 @@ def plan(store: Store, known: pa.Table, leave_out: Sequence[str] = ()) -> Plan:
         deleted=sorted(pc.unique(gone).to_pylist()),
         ignored=pages.ignored,
         touched=_touched(listed, standing, read),
+        passed=_passed(standing.filter(pc.is_in(standing[RECORDING], here)), twice + failed),
     )
+
+
+def _passed(standing: pa.Table, failed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    still = {(item[RECORDING], item[VERSION]) for item in failed}
+    rows = withdrawn(standing.filter(pc.field(OUTCOME) == FAILED))
+    return [row for row in rows if of_no_content(row[VERSION]) and (row[RECORDING], row[VERSION]) not in still]
 
 
 def _touched(listed: pa.Table, standing: pa.Table, read: pa.Table) -> dict[tuple[str, str], str]:
@@ -153,7 +175,7 @@ def _spelled_twice(listed: pa.Table) -> tuple[list[dict[str, Any]], pa.Table]:
     others = listed.filter(pc.invert(is_first))
     rows = zip(others[RECORDING].to_pylist(), others[_NAME].to_pylist(), strict=True)
     # Not the version of its content, nor its stamp: those may be the first one's, whose row it would replace.
-    failed = [failed_item(r, f"name-{hashlib.blake2b(n, digest_size=8).hexdigest()}", "", error) for r, n in rows]
+    failed = [failed_item(r, f"{NAMESAKE}{hashlib.blake2b(n, digest_size=8).hexdigest()}", "", error) for r, n in rows]
     return failed, listed.filter(is_first)
 
 
@@ -172,7 +194,7 @@ def _with_versions(store: Store, listed: pa.Table, versions: pa.ChunkedArray) ->
             log.info("%s: gone since it was listed", item.recording)
         except OSError as error:
             fault = RecordingError("read", error.strerror or type(error).__name__, False)
-            failed.append(failed_item(item.recording, "", item.stamp, fault))
+            failed.append(failed_item(item.recording, UNREAD, item.stamp, fault))
     table = listed.set_column(2, _LISTED.field(VERSION), pa.array(filled, pa.string()))
     return table.filter(pc.is_valid(table[VERSION])), failed
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """A view as it was before the log was read; version "" if there was none."""
 
     version: str = ""
@@ -42,39 +42,46 @@ def failures(state: LogState) -> pa.Table:
     )
 
 
+def look(store: Store, names: Sequence[str]) -> dict[str, Seen]:
+    """These views as they are now. In a bucket that is one listing: the folder itself holds little but views."""
+    listed = {entry.name: entry for entry in store.list(folders=False)}
+    return {name: _look_at(store, listed[name]) if name in listed else Seen() for name in names}
+
+
 def rewrite(
-    store: Store, commits: CommitLog, names: Sequence[str], build: Callable[[LogState], Mapping[str, bytes]]
+    store: Store,
+    commits: CommitLog,
+    names: Sequence[str],
+    build: Callable[[LogState], Mapping[str, bytes]],
+    seen: Mapping[str, Seen] | None = None,
+    fresh: LogState | None = None,
 ) -> Mapping[str, bytes]:
     """Bring these views up to date with the log; returns what they hold. build: state of the log to bytes by name.
 
-    Writes only what differs: a run with nothing to do writes nothing.
+    Writes only what differs: a run with nothing to do writes nothing. seen, fresh: what `look` saw, and the log as it
+    was found after that (a commit finds it so): given, neither is asked for again.
     """
     while True:
-        seen = _look(store, names)
-        files = build(commits.state())
+        seen = seen or look(store, names)
+        files = build(fresh or commits.state())
         lost = [name for name in names if not _replaced(store, name, files[name], seen[name])]
         if not lost:
             return files
         log.info("%s: another run was first, making it again", ", ".join(map(store.url, lost)))
+        seen = fresh = None
 
 
-def _look(store: Store, names: Sequence[str]) -> dict[str, _Seen]:
-    stems = sorted({name.rpartition(".")[0] for name in names})  # latest.csv and latest.parquet in one listing
-    listed = {entry.name: entry for stem in stems for entry in store.list(f"{stem}.")}
-    return {name: _look_at(store, listed[name]) if name in listed else _Seen() for name in names}
-
-
-def _look_at(store: Store, entry: Entry) -> _Seen:
+def _look_at(store: Store, entry: Entry) -> Seen:
     if entry.version:  # a bucket tells both in its listing
-        return _Seen(entry.version, entry.md5)
+        return Seen(entry.version, entry.md5)
     try:
         blob = store.read(entry.name)
     except FileNotFoundError:
-        return _Seen()
-    return _Seen(blob.version, _md5(blob.data))
+        return Seen()
+    return Seen(blob.version, _md5(blob.data))
 
 
-def _replaced(store: Store, name: str, data: bytes, seen: _Seen) -> bool:
+def _replaced(store: Store, name: str, data: bytes, seen: Seen) -> bool:
     if seen.md5 == _md5(data):
         return True
     try:

@@ -20,6 +20,7 @@ from samplecnn.commits import (
     DONE,
     FAILED,
     ITEMS_SCHEMA,
+    UNREAD,
     CommitLog,
     LogState,
     failed_item,
@@ -170,6 +171,17 @@ def test_a_result_stands_beside_the_failure_of_another_run(store: Store) -> None
         for log, kind in zip(logs, (first, second), strict=True):
             state = log.commit(kind, SETTINGS, [done("a") if kind == "done" else failure])
         assert outcomes(state) == {("a", "v1", "m"): DONE}
+
+
+@pytest.mark.parametrize("other", ["m", "m2"])
+def test_a_result_stands_though_another_run_could_not_read_the_file(store: Store, other: str) -> None:
+    unread = {**failed_item("a", UNREAD, "", RecordingError("read", "Permission denied", False)), "model_id": other}
+    logs = [CommitLog(store, "grades"), CommitLog(store, "grades")]
+    for log in logs:
+        log.state()
+    logs[0].commit("r1", SETTINGS, [unread])
+    state = logs[1].commit("r2", SETTINGS, [done("a")])
+    assert outcomes(state) == {("a", UNREAD, other): "failed", ("a", "v1", "m"): DONE}
 
 
 def test_another_models_grade_is_another_item(store: Store) -> None:

@@ -132,3 +132,11 @@ def test_the_script_only_tells_until_it_is_told_to_delete(tmp_path: Path) -> Non
     assert "1 files removed, 4 bytes" in run_script("collect_garbage", "--grades", place, "--delete").stdout
     assert len(names(store)) == 2
     assert run_script("collect_garbage", "--grades", place, "--safe-days", "0.5").returncode == 2
+
+
+@pytest.mark.parametrize("flags", [[], ["--delete"]])
+def test_a_misspelt_folder_is_one_line_and_is_not_made(flags: list[str], tmp_path: Path) -> None:
+    ended = run_script("collect_garbage", "--grades", tmp_path / "grdaes", *flags)
+    line = f"error: --grades {tmp_path}/grdaes: no grades there: nothing can be told from garbage\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", line)
+    assert list(tmp_path.iterdir()) == []

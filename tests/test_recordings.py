@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samplecnn.commits import DELETED, DONE, ITEMS_SCHEMA, CommitLog, failed_item, restamped
+from samplecnn.commits import DELETED, DONE, FAILED, ITEMS_SCHEMA, UNREAD, CommitLog, failed_item, outdated, restamped
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.recordings import Item, Plan, plan
 from samplecnn.store import LocalStore, Store, open_store
+from tests.fixtures.files import allowed
 from tests.fixtures.gcs import gcs_store
 
 STORES: dict[str, Callable[[pytest.FixtureRequest], Store]] = {
@@ -210,29 +211,71 @@ def test_of_two_names_that_are_written_alike_the_second_is_a_failure(uploads: Lo
     assert failure["version"] != found.todo[0].version
     known = know(log, as_done(found.todo) + found.failed)
     assert plan(uploads, known) == Plan([], [], 1, 0, [], 0)
+    assert outdated(log.state(), found.failed, []) == []
+    Path(uploads.root, "caf%E9.wav").unlink()
+    (back,) = plan(uploads, known).passed
+    assert (back["version"], back["outcome"]) == (failure["version"], DELETED)
 
 
-def test_a_file_that_may_not_be_read_is_a_failure_that_may_pass(
-    uploads: LocalStore, log: CommitLog, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_may_not_be_read_is_a_failure_that_may_pass(uploads: LocalStore, log: CommitLog) -> None:
+    for name in ("a.wav", "b.wav"):
+        uploads.put(name, name.encode())
+    with allowed(Path(uploads.root, "a.wav"), 0):
+        found = plan(uploads, NOTHING)
+        assert names(found) == ["b.wav"]
+        (failure,) = found.failed
+        assert (failure["recording"], failure["stage"], failure["permanent"]) == ("a.wav", "read", False)
+        assert failure["message"] == "Permission denied"
+        know(log, as_done(found.todo) + found.failed)
+        again = plan(uploads, log.state().items)
+        assert (len(again.failed), again.passed) == (1, [])
+    now = plan(uploads, log.state().items)
+    assert (names(now), now.failed, len(now.passed)) == (["a.wav"], [], 1)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_file_that_cannot_be_read_for_a_night_keeps_what_stands(
+    changed: bool, uploads: LocalStore, log: CommitLog
 ) -> None:
+    uploads.put("a.wav", b"first")
+    know(log, as_done(plan(uploads, NOTHING).todo))
+    uploads.put("a.wav", b"again" if changed else b"first")  # touched, so that it must be read
+    path = Path(uploads.root, "a.wav")
+    os.utime(path, (0, 0))
+    with allowed(path, 0):
+        night = plan(uploads, log.state().items)
+        assert (night.todo, night.deleted, len(night.failed)) == ([], [], 1)
+        state = log.state()
+        know(log, night.failed + outdated(state, night.failed, night.deleted))
+    assert [row["outcome"] for row in log.state().items.to_pylist()] == [DONE, FAILED]
+
+    morning = plan(uploads, log.state().items)
+    assert (names(morning), morning.kept) == ((["a.wav"], 0) if changed else ([], 1))
+    done = as_done(morning.todo)
+    know(log, [*done, *morning.passed, *outdated(log.state(), done, morning.deleted)])
+    standing = [row for row in log.state().items.to_pylist() if row["outcome"] != DELETED]
+    assert [(row["version"], row["outcome"]) for row in standing] == [(uploads.version_of("a.wav"), DONE)]
+
+
+def test_a_file_that_cannot_be_read_and_goes_is_gone(uploads: LocalStore, log: CommitLog) -> None:
     uploads.put("a.wav", b"x")
     uploads.put("b.wav", b"y")
+    with allowed(Path(uploads.root, "a.wav"), 0):
+        know(log, plan(uploads, NOTHING).failed)
+    uploads.delete("a.wav")
+    found = plan(uploads, log.state().items)
+    assert (found.deleted, found.passed) == (["a.wav"], [])
+    assert [row["version"] for row in outdated(log.state(), [], found.deleted)] == [UNREAD]
 
-    def deny(self: LocalStore, name: str) -> str:
-        if name == "a.wav":
-            raise PermissionError(13, "Permission denied")
-        return real(self, name)
 
-    real = LocalStore.version_of
-    monkeypatch.setattr(LocalStore, "version_of", deny)
-    found = plan(uploads, NOTHING)
-    assert names(found) == ["b.wav"]
-    (failure,) = found.failed
-    assert (failure["recording"], failure["stage"], failure["permanent"]) == ("a.wav", "read", False)
-    known = know(log, as_done(found.todo) + found.failed)
-    assert len(plan(uploads, known).failed) == 1
-    monkeypatch.undo()
-    assert names(plan(uploads, known)) == ["a.wav"]
+def test_a_folder_whose_files_may_not_be_looked_at_loses_none(uploads: LocalStore, log: CommitLog) -> None:
+    uploads.put("a/1.wav", b"x")
+    uploads.put("b.wav", b"y")
+    known = know(log, as_done(plan(uploads, NOTHING).todo))
+    with allowed(Path(uploads.root, "a"), 0o444):
+        found = plan(uploads, known)
+    assert (found.deleted, found.kept) == ([], 1)
+    assert [(item["recording"], item["message"]) for item in found.failed] == [("a/1.wav", "Permission denied")]
 
 
 def test_a_file_that_vanishes_while_the_list_is_made_is_gone(

@@ -1,6 +1,7 @@
 """The smoke test for real buckets, against the test server: what it says, how it ends, and what it leaves behind."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,15 @@ from samplecnn.flags import run
 from scripts import smoke_gcs
 from tests.fixtures.gate import Fault
 from tests.fixtures.gcs import Gate
+from tests.fixtures.jobs import ROOT
 from tests.fixtures.scripts import SCRIPTS, run_script
+
+LISTED = re.findall(
+    r"storage\.objects\.\w+",
+    re.findall(r"^\| scripts/smoke_gcs.py \| place \| (.+) \|$", (ROOT / "docs" / "permissions.md").read_text(), re.M)[
+        0
+    ],
+)
 
 
 def left_in(gate: Gate, bucket: str) -> list[str]:
@@ -41,15 +50,35 @@ def smoke(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
 def test_it_says_what_it_verified_and_leaves_nothing(
     gate: Gate, bucket: str, smoke: Callable[[str], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    gate.permit([(permission, f"{bucket}/school/smoke") for permission in LISTED])
     assert smoke(f"gs://{bucket}/school/smoke/") == 0
     told = capsys.readouterr().out
     assert told.count("ok  ") == len(smoke_gcs.CHECKS) + 4
     assert told.endswith("all of it holds\n")
     assert f"removed all that was written under gs://{bucket}/school/smoke/samplecnn-smoke-" in told
+    gate.permit(None)
     assert left_in(gate, bucket) == []
     written = {request for request in gate.requests() if request.startswith("POST")}
     assert len(written) > 40
-    assert all("samplecnn-smoke-" in request or "/b/samplecnn" in request for request in written)
+    here = re.compile(rf"/b/{bucket}/o(/|\?\S+ )school/smoke/samplecnn-smoke-")
+    assert [request for request in written if not here.search(request)] == []
+
+
+def test_a_bucket_that_keeps_old_versions_holds_too_and_is_told(
+    gate: Gate,
+    bucket: str,
+    smoke: Callable[[str], int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(smoke_gcs, "whole_job", lambda place: None)  # the bucket makes no difference to it
+    gate.make_bucket(f"{bucket}-versions", versioning=True)
+    for name, told in ((bucket, "refused"), (f"{bucket}-versions", "still read as what it was: this bucket keeps")):
+        assert smoke(f"gs://{name}/smoke") == 0
+        said = capsys.readouterr().out
+        assert said.count("ok  ") == len(smoke_gcs.CHECKS)
+        assert f"ok  read: a version that was replaced is {told}" in said
+        assert left_in(gate, name) == []
 
 
 def test_a_promise_that_is_not_kept_is_named_and_nothing_stays(

@@ -66,6 +66,15 @@ def test_replace_wants_the_version_that_was_read(store: Store) -> None:
         store.replace("a.json", b"four", second)
 
 
+def test_a_listing_without_folders_holds_what_lies_in_the_place_itself(store: Store) -> None:
+    for name in ("b.csv", "a.csv", "a/1.csv", "parts/r/1.parquet"):
+        store.put(name, b"x")
+    assert [entry.name for entry in store.list(folders=False)] == ["a.csv", "b.csv"]
+    assert [entry.name for entry in store.list("a", folders=False)] == ["a.csv"]
+    assert [entry.name for entry in store.list("parts/r/", folders=False)] == ["parts/r/1.parquet"]
+    assert len(list(store.list())) == 4
+
+
 def test_delete_wants_the_version_that_was_read(store: Store) -> None:
     first = store.create("a.json", b"one")
     second = store.replace("a.json", b"two", first)

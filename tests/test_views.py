@@ -57,6 +57,26 @@ def test_a_run_that_was_slow_does_not_cover_what_a_quick_one_wrote(store: Store,
         assert store.read(name).data == f"{name}: a b c".encode()
 
 
+def test_what_was_seen_before_a_commit_of_ours_is_enough_unless_another_run_was_quicker(store: Store) -> None:
+    commit(store, "a")
+    rewrite(store)
+    for ours, other in (("b", ""), ("c", "d")):
+        seen = views.look(store, NAMES)
+        fresh = commit(store, ours)
+        if other:
+            commit(store, other)
+            rewrite(store)
+        states = []
+
+        def build(state: LogState, states: list[int] = states) -> dict[str, bytes]:
+            states.append(state.last)
+            return listed(state)
+
+        views.rewrite(store, CommitLog(store, "grades"), NAMES, build, seen, fresh)
+        assert states == ([fresh.last] if not other else [fresh.last, fresh.last + 1])
+        assert store.read(NAMES[0]).data == listed(CommitLog(store, "grades").state())[NAMES[0]]
+
+
 def test_a_log_that_moves_on_between_a_commit_and_its_views_is_read_again(store: Store) -> None:
     state = commit(store, "a")
     commit(store, "b")

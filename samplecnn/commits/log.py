@@ -22,6 +22,7 @@ from samplecnn.commits.state import (
     STAMP,
     LogState,
     fold,
+    of_no_content,
     require_same_settings,
 )
 from samplecnn.contract import MANIFESTS, MODEL_ID, RECORDING, VERSION
@@ -126,7 +127,7 @@ class CommitLog:
         Done and deleted settle a recording under its model in whatever version: the log must not go back to an older
         one because we were slow. A failure settles only other versions: ours may have succeeded where theirs failed.
         What another model did of this very version leaves ours to do; of another version, or that this one is gone,
-        it settles ours too.
+        it settles ours too. That they could not read the file settles nothing.
         """
         if self._state.last == self._planned_at:
             return items
@@ -136,7 +137,8 @@ class CommitLog:
         theirs: dict[str, list[tuple[str, str, str]]] = {}
         columns = (since[name].to_pylist() for name in (RECORDING, MODEL_ID, VERSION, OUTCOME))
         for recording, model_id, version, outcome in zip(*columns, strict=True):
-            theirs.setdefault(recording, []).append((model_id, version, outcome))
+            if not of_no_content(version):
+                theirs.setdefault(recording, []).append((model_id, version, outcome))
 
         def settles(item: Mapping[str, Any], model_id: str, version: str, outcome: str) -> bool:
             same = bool(version == item[VERSION])

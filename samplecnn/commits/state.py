@@ -32,6 +32,8 @@ PERMANENT = "permanent"
 RUN = "run"
 MANIFEST = "manifest"
 DONE, FAILED, DELETED = "done", "failed", "deleted"
+UNREAD = ""  # the version of a file whose content could not be read
+NAMESAKE = "name-"  # what the version of a file begins with that was left alone for its name
 
 ITEM_KEY = [RECORDING, VERSION, MODEL_ID]
 
@@ -125,16 +127,28 @@ def failed_item(recording: str, version: str, stamp: str, error: RecordingError)
 def outdated(state: LogState, items: Sequence[Mapping[str, Any]], deleted: Sequence[str]) -> list[dict[str, Any]]:
     """Log items that say "deleted" of what no longer stands: every row of the recordings in `deleted`, and other
     versions of those that `items` is about. Their PART names where their rows lie.
+
+    A file that could not be read is no new version of its recording, nor does a new version say that it can be read.
     """
-    version = {item[RECORDING]: item[VERSION] for item in items}
+    version = {item[RECORDING]: item[VERSION] for item in items if not of_no_content(item[VERSION])}
+    gone = set(deleted)
     names = pa.array([*version, *deleted], pa.string())
     rows = state.items.filter((pc.field(OUTCOME) != DELETED) & pc.is_in(pc.field(RECORDING), names))
-    columns = [*ITEM_KEY, STAMP, PART]
     return [
-        {**row, OUTCOME: DELETED}
-        for row in rows.select(columns).to_pylist()
-        if version.get(row[RECORDING]) != row[VERSION]
+        row
+        for row in withdrawn(rows)
+        if row[RECORDING] in gone or not (of_no_content(row[VERSION]) or version[row[RECORDING]] == row[VERSION])
     ]
+
+
+def withdrawn(rows: pa.Table) -> list[dict[str, Any]]:
+    """Log items that say "deleted" of these rows of the log."""
+    return [{**row, OUTCOME: DELETED} for row in rows.select([*ITEM_KEY, STAMP, PART]).to_pylist()]
+
+
+def of_no_content(version: str) -> bool:
+    """Does this stand for a file that nobody looked into? It says nothing of the recording's other versions."""
+    return version == UNREAD or version.startswith(NAMESAKE)
 
 
 def restamped(state: LogState, stamps: Mapping[tuple[str, str], str]) -> list[dict[str, Any]]:

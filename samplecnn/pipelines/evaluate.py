@@ -38,12 +38,13 @@ from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.pipelines.runtime import Progress, ray_session
 from samplecnn.pipelines.train import new_network, recording_set
 from samplecnn.recipe import FitSettings
-from samplecnn.store import open_store
+from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
 MODEL = "SampleCNN"
 NETWORKS = (LOG_MEL_CNN, MODEL)  # fitted in Ray tasks, one a split; the other graders take moments
+PROBE = "evaluation.probe"  # written and removed before any work; one that a kill left behind is written over
 FOLD_RETRIES = 3  # a fold's worker may be lost; the fold is computed again, with the same result
 
 Float64 = npt.NDArray[np.float64]
@@ -67,7 +68,7 @@ def evaluate(
     recordings for early stopping, so that nothing is chosen on the fold that is predicted. Raises UserError for labels
     that cannot be learned from or split, and for a network that does not fit the segments.
     """
-    store = open_store(evaluation)  # a wrong place is refused now, not after the last fold
+    store = open_store(evaluation)
     data_by_rate: dict[int, Labelled] = {}
     for place in segments:
         data = labelled(place, labels, label_settings)
@@ -77,6 +78,7 @@ def evaluate(
             raise UserError(f"--segments {place}: another one has {rate} Hz too: name one a sample rate")
         data_by_rate[rate] = data
     parted = {rate: splits(d.grade_R, d.group_CR, settings.folds, seed) for rate, d in data_by_rate.items()}
+    _require_writable(store)
     evaluations = []
     with ray_session(workers):
         for rate, data in sorted(data_by_rate.items()):
@@ -88,6 +90,14 @@ def evaluate(
         store.put(name, content)
     tables = "\n\n".join(evaluation.table() for evaluation in evaluations)
     return f"{tables}\n\nwritten to {store.url(METRICS_CSV)} and beside it"
+
+
+def _require_writable(store: Store) -> None:
+    """Raises UserError where nothing can be written: now, not after the last fold. Takes the permissions that the
+    results take.
+    """
+    store.put(PROBE, b"")
+    store.delete(PROBE)
 
 
 def _evaluated(

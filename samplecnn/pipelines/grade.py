@@ -9,7 +9,6 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,12 +18,11 @@ import pyarrow.compute as pc
 import ray.data
 import torch
 
-from samplecnn import grades_folder, model_folder
+from samplecnn import grades_folder, model_folder, views
 from samplecnn.commits import (
     DELETED,
     DONE,
     FAILED,
-    ITEM_KEY,
     MANIFEST,
     OUTCOME,
     PART,
@@ -33,7 +31,6 @@ from samplecnn.commits import (
     CommitLog,
     LogState,
     failed_item,
-    joined,
     new_run,
     newest,
     outdated,
@@ -115,12 +112,13 @@ def grade(
         # Its earlier grades count again; grading those recordings anew would give the same.
         grades_folder.use_model(commits, new_run(), card.model_id)
         state = commits.state()
-    work = plan(source, _known(state, card.model_id), leave_out=[grades, model])
+    work = plan_night(source, state, card.model_id, new_only=new_only, leave_out=[grades, model])
     require_recordings(work, recordings)
-    work = _choose(work, state, new_only, regrade, grades)
+    if not (new_only or regrade):
+        _require_no_other_model(work, state, grades)
     run = _Run(target, commits, state, card, settings)
     run.restamp(work.touched)
-    run.fail(work.failed)
+    run.fail(work.failed, work.passed)
     if work.todo:
         log.info("%d recordings to grade, %d kept, %d other files left alone", len(work.todo), work.kept, work.ignored)
         with ray_session(workers) as cpus:
@@ -131,41 +129,41 @@ def grade(
     return run.finish(work)
 
 
-def _known(state: LogState, model_id: str) -> pa.Table:
-    """The log as this model sees it: what another model did is neither done nor hopeless, and neither is what this one
-    did if another has graded the recording again since (a grade is that of the last commit).
+def plan_night(source: Store, state: LogState, model_id: str, *, new_only: bool, leave_out: Sequence[str] = ()) -> Plan:
+    """What this model has to do: recordings.plan, by the log as this model sees it.
+
+    What another model did is neither done nor hopeless, and neither is what this one did if another has graded the
+    recording again since (a grade is that of the last commit); new_only: but what any model has graded is done.
     """
     items = state.items
     done = pc.equal(items[OUTCOME], DONE)
-    standing = joined(newest(items.filter(done), [RECORDING]), *ITEM_KEY)
-    overruled = pc.and_(done, pc.invert(pc.is_in(joined(items, *ITEM_KEY), standing)))
     theirs = pc.and_(pc.not_equal(items[MODEL_ID], model_id), pc.not_equal(items[OUTCOME], DELETED))
     # That a recording cannot be decoded is true for every model.
-    graded = pc.or_(done, pc.equal(items[STAGE], "grade").fill_null(False))
-    open_again = pc.or_(overruled, pc.and_(theirs, graded))
-    column = items.schema.get_field_index(OUTCOME)
-    return items.set_column(
-        column, items.schema.field(column), pc.if_else(open_again, "of another model", items[OUTCOME])
-    )
-
-
-def _choose(work: Plan, state: LogState, new_only: bool, regrade: bool, grades: str) -> Plan:
-    """The plan without what has another model's grade, if that is to be kept.
-
-    Raises UserError where nobody said what to do about such grades.
-    """
-    done = state.items.filter(pc.equal(state.items[OUTCOME], DONE))
-    graded = set(zip(done[RECORDING].to_pylist(), done[VERSION].to_pylist(), strict=True))
-    new = [item for item in work.todo if (item.recording, item.version) not in graded]
-    others = len(work.todo) - len(new)
-    if regrade or not others:
-        return work
+    open_again = pc.and_(theirs, pc.equal(items[STAGE], "grade").fill_null(False))
     if not new_only:
+        overruled = pc.and_(done, pc.invert(_standing(items, done)))
+        open_again = pc.or_(open_again, pc.or_(overruled, pc.and_(theirs, done)))
+    column = items.schema.get_field_index(OUTCOME)
+    outcomes = pc.if_else(open_again, "of another model", items[OUTCOME])
+    return plan(source, items.set_column(column, items.schema.field(column), outcomes), leave_out)
+
+
+def _standing(items: pa.Table, done: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which rows hold the grade that their recording has now. By number: a million keys as text are 100 MB."""
+    numbered = items.select([RECORDING]).append_column("number", pa.array(range(len(items)), pa.int64()))
+    return pc.is_in(numbered["number"], newest(numbered.filter(done), [RECORDING])["number"])
+
+
+def _require_no_other_model(work: Plan, state: LogState, grades: str) -> None:
+    """Raises UserError if another model's grades stand in the way, since nobody said what to do about them."""
+    names = pa.array([item.recording for item in work.todo], pa.string())
+    done = state.items.filter((pc.field(OUTCOME) == DONE) & pc.is_in(pc.field(RECORDING), names))
+    graded = set(zip(done[RECORDING].to_pylist(), done[VERSION].to_pylist(), strict=True))
+    if others := sum((item.recording, item.version) in graded for item in work.todo):
         raise UserError(
             f"--grades {grades}: {others} recordings have a grade of another model: "
             "--new-only keeps those, --regrade grades them again"
         )
-    return replace(work, todo=new, kept=work.kept + others)
 
 
 class _Run:
@@ -180,6 +178,7 @@ class _Run:
         self._recordings: list[dict[str, Any]] = []
         self._segments: list[dict[str, Any]] = []
         self._items: list[dict[str, Any]] = []
+        self._passed: list[dict[str, Any]] = []
         self._in_hand: dict[str, pa.Table] = {}  # the parts of recordings that this run wrote, by path
         self._versions: dict[str, str] = {}  # of all parts that this run wrote, by path
         self._parts = self._done = self._failed = self._kept = self._ungradable = 0
@@ -190,9 +189,10 @@ class _Run:
         if items := restamped(self._state, touched):
             self._state = self._commits.commit(self._name, self._settings, items)
 
-    def fail(self, failed: list[dict[str, Any]]) -> None:
-        """Note recordings that could not even be planned."""
+    def fail(self, failed: list[dict[str, Any]], passed: list[dict[str, Any]]) -> None:
+        """Note recordings that could not even be planned, and take back what was said of those that now can."""
         self._items += [{**item, MODEL_ID: self._card.model_id} for item in failed]
+        self._passed = passed
 
     def take(self, row: dict[str, Any]) -> int:
         """Note a row of windows; returns 1 if that completes its recording."""
@@ -281,7 +281,7 @@ class _Run:
 
     def _commit(self, deleted: list[str] | None = None) -> None:
         """Write the parts, then the manifest that makes them count."""
-        items = [*self._items, *outdated(self._state, self._items, deleted or [])]
+        items = [*self._items, *self._passed, *outdated(self._state, self._items, deleted or [])]
         if items or self._state.settings is None:
             self._parts += 1
             before = self._state.last
@@ -289,7 +289,7 @@ class _Run:
                 self._name, self._settings, items, self._write_parts(items), build=self._write_parts
             )
             self._count(before)
-        self._recordings, self._segments, self._items = [], [], []
+        self._recordings, self._segments, self._items, self._passed = [], [], [], []
         self._committed_at = time.monotonic()
 
     def _count(self, before: int) -> None:
@@ -329,8 +329,13 @@ class _Run:
 
     def finish(self, work: Plan) -> Outcome:
         """The last commit, deletions included, and the views."""
+        seen, last = None, self._state.last
+        if self._items or self._passed or work.deleted:
+            seen = views.look(self._target, grades_folder.VIEWS)
         self._commit(work.deleted)
-        rows = grades_folder.write_views(self._target, self._state, self._card.grades, self._in_hand)
+        if self._state.last == last:  # nothing was left to commit: what was known of the log is older than the views
+            seen = None
+        rows = grades_folder.write_views(self._target, self._state, self._card.grades, self._in_hand, seen)
         counts = [f"{count} {name}" for name in reversed(self._card.grades) if (count := _count(rows, name))]
         kept = work.kept + self._kept
         text = f"{self._done + self._failed + kept + work.given_up} recordings: {self._done} graded"
@@ -360,14 +365,16 @@ def _hear_in_parallel(
             fn_constructor_args=(source, card.settings, BATCH),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=0.5,  # a decoder and a grader share a core: on two cores neither may wait for the other's place
+            num_cpus=1,
         )
         .map_batches(
             WindowGrader,
             fn_constructor_args=(card, network.state_dict(), gpus > 0),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=gpus or workers),
-            num_cpus=0.5,
+            # A grader shares its decoder's core and asks for none: four runs on two cores, with half a core a worker,
+            # had all the places taken by decoders that waited for graders, for ever.
+            num_cpus=0,
             num_gpus=1 if gpus else 0,
         )
     )

@@ -7,7 +7,7 @@ small: names in, outcomes out. Each worker keeps one decoder child (audio.Decode
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -136,13 +136,13 @@ class _Run:
             self._wanted.pop(item[RECORDING], None)
         waiting = sum(len(staged.items) for staged in self._staged)
         if waiting >= COMMIT_RECORDINGS or time.monotonic() - self._committed_at > COMMIT_EVERY_S:
-            self._commit([])
+            self._commit()
 
     def finish(self, segments: str) -> Outcome:
         """The last commit, deletions included, and the views."""
-        gone = self._work.deleted
-        if self._staged or gone or self._work.failed or self._state.settings is None:
-            self._commit(gone, self._work.failed)
+        gone, failed, passed = self._work.deleted, self._work.failed, self._work.passed
+        if self._staged or gone or failed or passed or self._state.settings is None:
+            self._commit(gone, failed, passed)
         segment_folder.write_views(self._target, self._state)
         segments_cut = sum(segment_folder.prepared_recordings(self._state)[SEGMENTS].to_pylist())
         text = f"{self._done + self._failed + self._work.kept + self._work.given_up} recordings: {self._done} cut"
@@ -153,10 +153,15 @@ class _Run:
         text += f"; {segments_cut} segments in {segments}"
         return Outcome(self._done, self._failed, self._work.kept, self._work.given_up, text)
 
-    def _commit(self, deleted: list[str], failed: list[dict[str, Any]] | None = None) -> None:
+    def _commit(
+        self,
+        deleted: Sequence[str] = (),
+        failed: Sequence[dict[str, Any]] = (),
+        passed: Sequence[dict[str, Any]] = (),
+    ) -> None:
         """Name the staged shards in a manifest; shards that hold an older version of a recording are rewritten."""
         self._lease.check()
-        items: list[dict[str, Any]] = list(failed or [])
+        items: list[dict[str, Any]] = list(failed)
         parts: list[dict[str, Any]] = []
         for staged in self._staged:
             path = segment_folder.data_path(staged.name)
@@ -171,7 +176,7 @@ class _Run:
                 items += [{**item, PART: new_path} for item in rest.items]
                 parts.append({"path": new_path, "rows": rest.rows})
         self._state = self._commits.commit(
-            self.name, settings_dict(self._settings), items + gone, parts, removed=sorted(removed)
+            self.name, settings_dict(self._settings), [*items, *passed, *gone], parts, removed=sorted(removed)
         )
         segment_folder.finish_commit(self._target, self._state)
         for staged in self._staged:
@@ -183,7 +188,7 @@ class _Run:
             self._partly += bool(item.get(WARNING))
             if item[OUTCOME] == FAILED:
                 log.warning("%s: %s", item[RECORDING], item[MESSAGE])
-        self._failed += len(failed or [])
+        self._failed += len(failed)
         self._staged = []
         self._committed_at = time.monotonic()
 

@@ -59,8 +59,10 @@ class Store(Protocol):
     def inside(self, place: str) -> str | None:
         """The prefix of the names that belong to another place ("segments/"); None if it lies elsewhere or is this."""
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "", *, folders: bool = True) -> Iterator[Entry]:
         """Every file whose name starts with prefix, by name in byte order, page by page; nothing for a missing place.
+
+        folders: False leaves out what lies in folders beneath the prefix, at no cost.
 
         Left out: our own temporary files, what is no plain file, and links that lead out of the place.
         """

@@ -71,12 +71,13 @@ class GcsStore:
         root, other = self.url() + "/", place.rstrip("/") + "/"
         return other.removeprefix(root) if other.startswith(root) and other != root else None
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "", *, folders: bool = True) -> Iterator[Entry]:
         start = self._full("")
         with self._plainly("", "bucket"):
             blobs = self._client().list_blobs(
                 self.bucket,
                 prefix=start + prefix,
+                delimiter=None if folders else "/",
                 page_size=PAGE,
                 fields="items(name,generation,size,updated,md5Hash),nextPageToken",
                 **self._limits(),

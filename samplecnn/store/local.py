@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 HIDDEN = ".samplecnn"  # folder in the root for temporary files and the lock; never listed
 LEFTOVER_S = 24 * 3600.0  # a temporary file not written to for so long belonged to a killed run
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # gone since its folder was read, or a link to nowhere
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}  # exFAT and some network file systems
 
 
@@ -47,15 +48,19 @@ class LocalStore:
         root, other = os.path.realpath(self.root), os.path.realpath(os.path.expanduser(place))
         return os.path.relpath(other, root) + "/" if other != root and _within(other, root) else None
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "", *, folders: bool = True) -> Iterator[Entry]:
         outside = 0
-        for name, is_link in self._walk(prefix.rpartition("/")[0]):
+        for name, is_link in self._walk(prefix.rpartition("/")[0], folders):
             if not name.startswith(prefix):
                 continue
             path = os.path.join(self.root, name)
             try:
                 info = os.stat(path)
-            except OSError:  # gone since its folder was read, or a link to nowhere
+            except OSError as error:
+                if error.errno in _NOT_THERE:
+                    continue
+                # Not skipped: it would look deleted. Whoever opens it is told what is wrong.
+                yield Entry(name, 0, "", "")
                 continue
             if not stat.S_ISREG(info.st_mode):
                 continue
@@ -66,7 +71,7 @@ class LocalStore:
         if outside:
             log.warning("%s: %d links lead out of the folder and are left alone", self.place, outside)
 
-    def _walk(self, folder: str) -> Iterator[tuple[str, bool]]:
+    def _walk(self, folder: str, folders: bool) -> Iterator[tuple[str, bool]]:
         """(name, is it a link) of all that is no folder, by name in byte order; one folder at a time in memory."""
         try:
             with os.scandir(os.path.join(self.root, folder)) as found:
@@ -85,10 +90,10 @@ class LocalStore:
             raise UserError(f"{self.url(folder)}: this folder may not be read: change its permissions") from None
         for child, is_link in children:
             name = os.path.join(folder, os.fsdecode(child))
-            if name.endswith("/"):
-                yield from self._walk(name[:-1])
-            else:
+            if not name.endswith("/"):
                 yield name, is_link
+            elif folders:
+                yield from self._walk(name[:-1], folders)
 
     def version_of(self, name: str) -> str:
         with open(self._path(name), "rb") as file:

@@ -56,7 +56,6 @@ TABLE = [
 # Not taken away one by one: what a job needs only after minutes of work, and what costs it a recording, not the run.
 LATE = {
     *(("jobs/train.py", "model", permission) for permission in (GET, LIST, CREATE, DELETE)),
-    *(("jobs/evaluate.py", "evaluation", permission) for permission in (CREATE, DELETE)),
     *((f"jobs/{job}.py", "recordings", GET) for job in ("prepare", "grade")),
 }
 
@@ -142,6 +141,7 @@ def commands(place: str, model_id: str) -> dict[str, Callable[[], Any]]:
         "scripts/use_model.py": lambda: script(
             "scripts/use_model.py", grades, f"--model={place}/model", f"--model-id={model_id}"
         ),
+        "scripts/smoke_gcs.py": lambda: script("scripts/smoke_gcs.py", f"{place}/place"),
         "scripts/collect_garbage.py": lambda: script("scripts/collect_garbage.py", grades, "--delete"),
     }
 

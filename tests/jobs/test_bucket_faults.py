@@ -57,7 +57,9 @@ def ended(capsys: pytest.CaptureFixture[str]) -> Ended:
 
 WRONG = "gs://no-such-bucket/school"
 NO_BUCKET = "error: gs://no-such-bucket: no such bucket, or this account may not see it\n"
-NO_MODEL = f"error: --model {WRONG}: no model.json there: train a model into it first\n"
+NO_MODEL = (
+    f"error: --model {WRONG}: no such bucket, or no model.json there: check the path, or train a model into it first\n"
+)
 JOBS: dict[str, tuple[Callable[[str], object], str]] = {
     "prepare, recordings": (lambda here: prepare(WRONG, f"{here}/segments", SETTINGS), NO_BUCKET),
     "prepare, segments": (lambda here: prepare(f"{here}/recordings", WRONG, SETTINGS), NO_BUCKET),

@@ -9,6 +9,7 @@ from samplecnn.contract import METRICS_CSV, METRICS_JSON, PREDICTIONS_CSV, RECOR
 from samplecnn.errors import UserError
 from samplecnn.evaluation import MAJORITY, EvaluationSettings
 from samplecnn.labels import LabelSettings
+from samplecnn.pipelines import evaluate as evaluating
 from samplecnn.pipelines.evaluate import evaluate
 from samplecnn.pipelines.prepare import prepare
 from samplecnn.recipe import FitSettings
@@ -51,6 +52,13 @@ def test_every_labelled_recording_is_predicted_once_while_held_out(segments, rec
     assert all(float(row["kappa_low"]) <= float(row["kappa"]) <= float(row["kappa_high"]) for row in table)
     assert metrics["conclusion"] in said
     assert "majority" in said
+
+
+def test_a_wrong_evaluation_bucket_is_told_before_any_work(segments, recordings, gate, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
+    monkeypatch.setattr(evaluating, "ray_session", lambda workers: pytest.fail("work began"))
+    with pytest.raises(UserError, match=r"^gs://no-such-bucket: no such bucket, or this account may not see it$"):
+        evaluated(segments, recordings[1], "gs://no-such-bucket/evaluation")
 
 
 def test_the_same_evaluation_gives_the_same_bytes_but_for_the_cost(segments, recordings, tmp_path):

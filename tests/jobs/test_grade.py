@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 
 from samplecnn import model_folder
@@ -20,6 +21,7 @@ from samplecnn.contract import (
     GRADED_AT,
     LATEST_CSV,
     LATEST_PARQUET,
+    MESSAGE,
     MODEL_ID,
     REASON,
     RECORDING,
@@ -36,6 +38,7 @@ from samplecnn.pipelines import grade as grading
 from samplecnn.segments import SegmentSettings
 from samplecnn.tables import read_csv
 from tests.fixtures.audio import noise, tone, truncate, write_audio
+from tests.fixtures.files import allowed
 from tests.fixtures.jobs import kill_job_when, run_job, write_recordings
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
@@ -225,6 +228,45 @@ def test_changed_recordings_are_graded_again_and_deleted_ones_leave_the_latest_v
     assert set(now) == {rows[1][0], rows[2][0]}
     assert now[rows[1][0]][VERSION] != before[rows[1][0]][VERSION]
     assert now[rows[2][0]] == before[rows[2][0]]
+
+
+def test_a_recording_that_cannot_be_read_for_a_night_keeps_its_grade_and_is_not_graded_twice(model, tmp_path):
+    folder, grades = tmp_path / "recordings", tmp_path / "grades"
+    (name, _), (other, _) = write_recordings(folder, 2)
+    grade(str(folder), model, str(grades))
+    before = latest(grades)
+    os.utime(folder / name, (0, 0))  # touched, so that it must be read
+
+    with allowed(folder / name, 0):
+        night = grade(str(folder), model, str(grades))
+    assert (night.done, night.failed, night.kept) == (0, 1, 1)
+    assert latest(grades) == before
+    assert [(row[RECORDING], row[MESSAGE]) for row in read_csv((grades / FAILURES_CSV).read_bytes(), "failures")] == [
+        (name, "Permission denied")
+    ]
+
+    morning = grade(str(folder), model, str(grades))
+    assert (morning.done, morning.failed, morning.kept) == (0, 0, 2)
+    assert latest(grades) == before
+    assert read_csv((grades / FAILURES_CSV).read_bytes(), "failures") == []
+    assert {row[0] for row in segment_rows(grades)} == {name, other}
+    assert len(list(grades.glob("parts/*"))) == 1
+
+
+def test_no_grader_waits_for_a_core_that_another_runs_decoder_holds(model, tmp_path, monkeypatch):
+    """Decoders hold their cores until graders have taken what they decoded: on cores of their own, several runs at
+    once could wait for each other for ever."""
+    write_recordings(tmp_path / "recordings", 1)
+    note = tmp_path / "told.json"
+
+    class Telling(grading.WindowGrader):
+        def __call__(self, batch):
+            note.write_text(json.dumps(ray.get_runtime_context().get_assigned_resources()))
+            return super().__call__(batch)
+
+    monkeypatch.setattr(grading, "WindowGrader", Telling)
+    grade(str(tmp_path / "recordings"), model, str(tmp_path / "grades"))
+    assert json.loads(note.read_text()).get("CPU", 0) == 0
 
 
 def test_a_grades_folder_belongs_to_its_recordings_and_grades(model, undisturbed, recordings, tmp_path):

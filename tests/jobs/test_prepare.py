@@ -16,6 +16,7 @@ from samplecnn.pipelines import prepare as preparing
 from samplecnn.segments import SegmentSettings
 from samplecnn.tables import read_csv
 from tests.fixtures.audio import noise, tone, truncate, write_audio, write_silent_film
+from tests.fixtures.files import allowed
 from tests.fixtures.jobs import kill_job_when, run_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
@@ -137,6 +138,27 @@ def test_what_cannot_be_used_is_a_row_with_its_reason_and_the_rest_goes_on(tmp_p
     assert (mended.done, mended.failed) == (1, 0)
     assert set(failures(segments)) == {"random.ogg", "film.mp4"}
     assert prepare(str(folder), str(segments), SETTINGS).done == 0
+
+
+def test_a_recording_that_cannot_be_read_for_a_night_keeps_its_segments(tmp_path):
+    folder, segments = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.wav", "b.wav"):
+        write_audio(folder / name, tone(100, 12, 8000), 8000)
+    prepare(str(folder), str(segments), SETTINGS)
+    before = rows(segments)
+    os.utime(folder / "a.wav", (0, 0))  # touched, so that it must be read
+
+    with allowed(folder / "a.wav", 0):
+        night = prepare(str(folder), str(segments), SETTINGS)
+    assert (night.done, night.failed, night.kept) == (0, 1, 1)
+    assert rows(segments) == before
+    assert failures(segments) == {"a.wav": "Permission denied"}
+
+    morning = prepare(str(folder), str(segments), SETTINGS)
+    assert (morning.done, morning.failed, morning.kept) == (0, 0, 2)
+    assert rows(segments) == before
+    assert failures(segments) == {}
 
 
 def test_a_folder_of_nothing_but_broken_recordings_fails_and_says_so_every_time(tmp_path):
