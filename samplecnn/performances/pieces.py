@@ -199,7 +199,9 @@ def write_out(piece: Piece, quarters: float = 0.0) -> Score:
         for section in piece.form:
             written, bars, starts = _section(section, piece.bar)
             for note in written:
-                notes.setdefault((round(end + note.onset, 6), note.pitch), note._replace(onset=end + note.onset))
+                onset = end + note.onset
+                # Not _replace, which takes half of the time of writing out.
+                notes.setdefault((round(onset, 6), note.pitch), Note(onset, note.duration, note.pitch, note.voice))
             phrases += [end + piece.bar * first for first in range(0, bars, section.phrase_bars)]
             changes += [end + start for start in starts]
             end += bars * piece.bar

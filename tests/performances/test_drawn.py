@@ -115,6 +115,14 @@ def test_measured_spreads_are_those_that_were_planned() -> None:
     assert min(sped) < 0 < max(sped)  # some drag, some rush
 
 
+def test_a_melody_that_is_meant_to_lead_is_no_unevenness() -> None:
+    for number in range(5):
+        drawn = draw(4, number)
+        leading = replace(drawn, expression=replace(drawn.expression, melody_lead_s=0.2))
+        for name in ("onset_spread", "hand_spread"):
+            assert target(leading, name) == pytest.approx(target(drawn, name), abs=0.1)
+
+
 def test_skill_moves_every_fault_and_no_fault_gives_another_away() -> None:
     drawn = [draw(6, number, pieces=("ode",)) for number in range(400)]  # not to compose so many
     logs = np.log([[getattr(one.faults, name) for name in FAULTS] for one in drawn])
