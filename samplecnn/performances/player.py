@@ -26,6 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 T = TypeVar("T", bound=np.generic)
 
 PLAYED, WRONG, ADDED, AGAIN = 0, 1, 2, 3  # kinds of a note: as written, another key, one too many, played once more
+ONWARD, HESITATED, RESTARTED, SLIPPED, STRUCK_TWICE = 0, 1, 2, 3, 4  # how the player came to a step
 
 _SOFTEST, _LOUDEST = 12.0, 120.0  # MIDI velocities
 _FIRST_HESITATIONS = 2.0  # a hesitation is this much likelier at a bar line, where the next thing must be remembered
@@ -65,7 +66,7 @@ FAULTS = tuple(field.name for field in dataclasses.fields(Faults))
 GLOBAL_FAULTS = ("tempo_slide", "memory_slips_per_min", "slip_pause_s", "dynamics_fade")
 LOCAL_FAULTS = tuple(name for name in FAULTS if name not in GLOBAL_FAULTS)
 
-_EXPERT = Faults(
+EXPERT = Faults(
     timing_noise_s=0.010,
     hand_noise_s=0.006,
     chord_spread_s=0.006,
@@ -85,7 +86,7 @@ _EXPERT = Faults(
     slip_pause_s=1.0,
     dynamics_fade=0.05,
 )
-_BEGINNER = Faults(
+BEGINNER = Faults(
     timing_noise_s=0.055,
     hand_noise_s=0.035,
     chord_spread_s=0.030,
@@ -126,10 +127,13 @@ _PLAIN = Expression(rubato=0.03, agogic=0.01, crescendo=3, accent=3, voicing=3, 
 
 @dataclass(frozen=True)
 class Performance:
-    """N played notes sorted by onset, and P pressings of the pedal (start_s, end_s).
+    """N played notes sorted by onset, P pressings of the pedal (start_s, end_s), and the K steps that were played.
 
     score_onset_N: quarters, where in the score the note stands. kind_N: PLAYED, WRONG, ADDED or AGAIN.
     duration_s: where the take ends; no note begins after it.
+    What only the player knows: meant_velocity_N, without unevenness; step_N, the step of each note; of each step when
+    it was due (due_s_K), the seconds a quarter takes there (pace_K), the pause before it (pause_s_K) and what it was
+    reached by (reached_K: ONWARD, HESITATED, RESTARTED, SLIPPED, STRUCK_TWICE); missed: how many notes were left out.
     """
 
     onset_s_N: FloatArray
@@ -141,6 +145,13 @@ class Performance:
     kind_N: npt.NDArray[np.int64]
     pedal_P2: FloatArray
     duration_s: float
+    meant_velocity_N: FloatArray
+    step_N: npt.NDArray[np.int64]
+    due_s_K: FloatArray
+    pace_K: FloatArray
+    pause_s_K: FloatArray
+    reached_K: npt.NDArray[np.int64]
+    missed: int
 
 
 def draw_habits(seed: int) -> Faults:
@@ -153,7 +164,7 @@ def faults_of(skill: float, habits: Faults) -> Faults:
     """The faults of this skill (0 = beginner .. 1 = expert), even steps of skill being even ratios of each fault."""
     return Faults(
         **{
-            name: getattr(habits, name) * getattr(_EXPERT, name) ** skill * getattr(_BEGINNER, name) ** (1.0 - skill)
+            name: getattr(habits, name) * getattr(EXPERT, name) ** skill * getattr(BEGINNER, name) ** (1.0 - skill)
             for name in FAULTS
         }
     )
@@ -203,7 +214,7 @@ def perform(
     voice_N = score.voice_N[note_N]
     kind_N = np.where(walk.kind_K[step_N] == PLAYED, PLAYED, AGAIN)
     onset_N = time_K[step_N] + _displacement(step_N, voice_N, steps, faults, expression, streams)
-    velocity_N = _velocities(score, note_N, time_K[step_N] / duration_s, touch, faults, expression, streams)
+    meant_N, velocity_N = _velocities(score, note_N, time_K[step_N] / duration_s, touch, faults, expression, streams)
     length_N = _lengths(score, walk, note_N, step_N, pace_K, position_G, faults, expression, streams)
     pitch_N = score.pitch_N[note_N].copy()
 
@@ -235,6 +246,13 @@ def perform(
         if pedal and piece.pedal
         else np.zeros((0, 2)),
         duration_s=duration_s,
+        meant_velocity_N=with_added(meant_N, meant_N - 14.0)[order].clip(_SOFTEST, _LOUDEST),
+        step_N=with_added(step_N, step_N)[order],
+        due_s_K=time_K,
+        pace_K=pace_K,
+        pause_s_K=walk.pause_s_K * stretch,
+        reached_K=walk.reached_K,
+        missed=int(np.sum(~keep)),
     )
 
 
@@ -244,14 +262,15 @@ def perform(
 
 @dataclass(frozen=True)
 class _Walk:
-    """Which onset comes next, after what pause, and whether it has been played before (kind: PLAYED or AGAIN)."""
+    """Which onset comes next, after what pause and why, and whether it was played before (kind: PLAYED or AGAIN)."""
 
     group_K: npt.NDArray[np.int64]
     pause_s_K: FloatArray
     kind_K: npt.NDArray[np.int64]
+    reached_K: npt.NDArray[np.int64]
 
     def cut(self, steps: int) -> "_Walk":
-        return _Walk(self.group_K[:steps], self.pause_s_K[:steps], self.kind_K[:steps])
+        return _Walk(self.group_K[:steps], self.pause_s_K[:steps], self.kind_K[:steps], self.reached_K[:steps])
 
 
 def _walk(
@@ -281,21 +300,22 @@ def _walk(
     stutters_G = streams["repeated_notes"].random(groups) < faults.repeated_notes
     stutter_G = streams["repeated_notes"].uniform(0.15, 0.35, groups)
 
-    order: list[tuple[int, float, int]] = []
+    order: list[tuple[int, float, int, int]] = []
     for group in range(groups):
-        order.append((group, hesitation_G[group], PLAYED))
+        order.append((group, hesitation_G[group], PLAYED, HESITATED if hesitates_G[group] else ONWARD))
         if slips_G[group]:
-            order += _again(int(phrase_G[group]), group, slip_G[group])
+            order += _again(int(phrase_G[group]), group, slip_G[group], SLIPPED)
         elif restarts_G[group]:
-            order += _again(int(bar_G[group]), group, stop_G[group])
+            order += _again(int(bar_G[group]), group, stop_G[group], RESTARTED)
         elif stutters_G[group]:
-            order.append((group, stutter_G[group], AGAIN))
-    group_K, pause_K, kind_K = zip(*order, strict=True)
-    return _Walk(np.array(group_K), np.array(pause_K), np.array(kind_K))
+            order.append((group, stutter_G[group], AGAIN, STRUCK_TWICE))
+    group_K, pause_K, kind_K, reached_K = zip(*order, strict=True)
+    return _Walk(np.array(group_K), np.array(pause_K), np.array(kind_K), np.array(reached_K))
 
 
-def _again(start: int, stop: int, pause_s: float) -> list[tuple[int, float, int]]:
-    return [(group, pause_s if group == start else 0.0, AGAIN) for group in range(start, stop + 1)]
+def _again(start: int, stop: int, pause_s: float, reached: int) -> list[tuple[int, float, int, int]]:
+    first = (start, pause_s, AGAIN, reached)
+    return [first, *((group, 0.0, AGAIN, ONWARD) for group in range(start + 1, stop + 1))]
 
 
 def _times(
@@ -380,7 +400,8 @@ def _velocities(
     faults: Faults,
     expression: Expression,
     streams: dict[str, np.random.Generator],
-) -> FloatArray:
+) -> tuple[FloatArray, FloatArray]:
+    """How hard each note is meant to be struck, and how hard it is."""
     position_N = score.onset_N[note_N]
     place_N, _ = _phrase(score, position_N)
     meant = expression.crescendo * (2.0 / 3.0 - (2.0 * place_N - 1.0) ** 2)
@@ -388,8 +409,9 @@ def _velocities(
     meant += np.where(score.voice_N[note_N] == MELODY, 0.5, -0.5) * expression.voicing
     meant *= 1.0 - min(faults.dynamics_fade, 1.0) * done_N
     velocity = meant - 12.0 * faults.dynamics_fade * done_N
-    velocity += faults.uneven_touch * streams["uneven_touch"].normal(0.0, 1.0, len(note_N))
-    return np.asarray(velocity - velocity.mean() + touch)
+    uneven = velocity + faults.uneven_touch * streams["uneven_touch"].normal(0.0, 1.0, len(note_N))
+    level = touch - uneven.mean()
+    return np.asarray(velocity + level), np.asarray(uneven + level)
 
 
 def _lengths(

@@ -25,6 +25,13 @@ def one_note(pitch: int, velocity: float = 64.0, duration_s: float = 1.0, onset_
         kind_N=np.array([0]),
         pedal_P2=np.zeros((0, 2)),
         duration_s=onset_s + duration_s + 1.0,
+        meant_velocity_N=velocity * one,
+        step_N=np.array([0]),
+        due_s_K=onset_s * one,
+        pace_K=one,
+        pause_s_K=0.0 * one,
+        reached_K=np.array([0]),
+        missed=0,
     )
 
 
