@@ -70,6 +70,10 @@ FOLD = "fold"
 PERFORMER = "performer"
 PIECE = "piece"
 SESSION = "session"
+TAKE = "take"  # what was played at once: renderings of one performance share it
+PIANO = "piano"
+ROOM = "room"
+LEVEL_DB = "level_db"  # gain, the same for every recording that has it
 
 LAYER = "layer"  # of a network, as its layer table names it
 FILTER = "filter"  # 0-based channel of a layer
@@ -225,8 +229,9 @@ def predictions_schema(grades: tuple[str, ...]) -> pa.Schema:
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
-# A spreadsheet runs a cell that begins with one of these; the quotes before it keep guard and unguard inverse.
-_DANGEROUS = re.compile(r"'*[=+\-@\t\r]")
+# A spreadsheet runs a cell that begins with one of these, a negative number apart; the quotes before it keep guard and
+# unguard inverse.
+_DANGEROUS = re.compile(r"(?!-[0-9]+(\.[0-9]+)?\Z)'*[=+\-@\t\r]")
 
 
 def is_recording_name(name: str) -> bool:

@@ -24,6 +24,8 @@ PLACES = {
     "model": "folder or gs://bucket/prefix of the model",
     "grades": "folder or gs://bucket/prefix of the grades",
     "evaluation": "folder or gs://bucket/prefix of the evaluation",
+    "midi": "folder of MIDI files, .mid or .midi",
+    "table": "CSV file whose column recording names what each MIDI file becomes",
     "out": "folder or gs://bucket/prefix for what is written",
     "onnx": "file to write, local or gs://bucket/name",
 }
@@ -53,6 +55,17 @@ def settings_dict(settings: Any) -> dict[str, Any]:
 def flag_name(field: str) -> str:
     """The flag of a field: segment_s is --segment-s."""
     return "--" + field.replace("_", "-")
+
+
+def names_among(known: Sequence[str], field: str, text: str) -> tuple[str, ...]:
+    """The names that a flag lists, commas between, or "all". Raises UserError for a name that is not known."""
+    if text == "all":
+        return tuple(known)
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in known:
+            raise UserError(f"{flag_name(field)}: {name!r} is none of {', '.join(known)}")
+    return names
 
 
 class _Parser(argparse.ArgumentParser):

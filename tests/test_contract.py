@@ -1,3 +1,4 @@
+import re
 import unicodedata
 from pathlib import Path
 
@@ -52,13 +53,19 @@ def test_the_formats_of_phones_and_recorders_are_recordings():
 def test_guarded_cell_comes_back_and_is_no_formula(text):
     guarded = guard_cell(text)
     assert unguard_cell(guarded) == text
-    assert not guarded.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert not guarded.startswith(("=", "+", "-", "@", "\t", "\r")) or re.fullmatch(r"-\d+(\.\d+)?", guarded)
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="'=+-@a\t", max_size=6), st.text(alphabet="'=+-@a\t", max_size=6))
 def test_no_two_texts_share_a_guarded_cell(one, other):
     assert (guard_cell(one) == guard_cell(other)) == (one == other)
+
+
+@pytest.mark.parametrize("text", ["-1", "'-1", "-0.25", "''-0.25", "-1+1", "-1\n", "-", "-.5", "-1.", "-e"])
+def test_a_negative_number_is_no_formula_and_all_that_only_begins_like_one_is_guarded(text):
+    assert unguard_cell(guard_cell(text)) == text
+    assert (guard_cell(text) == text) == (text in ("-1", "-0.25"))
 
 
 @pytest.mark.parametrize("text", ["'tis.wav", "Bach.wav", "'", "", "a=b"])

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from samplecnn import contract
 from samplecnn.errors import UserError
-from samplecnn.flags import flag, flag_name
+from samplecnn.flags import flag, names_among
 from samplecnn.performances.files import FORMATS, is_intact, write_audio
 from samplecnn.performances.instrument import INSTRUMENTS, ROOMS, Noise, Samples, Sound, render, vary
 from samplecnn.performances.pieces import PIECES
@@ -91,14 +91,7 @@ class CorpusSettings:
     def names(self, field: str) -> tuple[str, ...]:
         """The names in one of the lists. Raises UserError for a name that does not exist."""
         known = tuple(_CHOICES[field]) if field in _CHOICES else (*FAULTS, EXPRESSION)
-        text: str = getattr(self, field)
-        if text == "all":
-            return known
-        names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-        for name in names:
-            if name not in known:
-                raise UserError(f"{flag_name(field)}: {name!r} is none of {', '.join(known)}")
-        return names
+        return names_among(known, field, getattr(self, field))
 
 
 @dataclass(frozen=True, kw_only=True)

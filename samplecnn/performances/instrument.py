@@ -133,7 +133,7 @@ def render(performance: Performance, sound: Sound, *, sample_rate: int, channels
     total = round((sound.lead_s + performance.duration_s + sound.tail_s) * sample_rate)
     rng = np.random.default_rng(seed)
     music = _strings(performance, sound, sample_rate, channels, total, rng)
-    response_CT = _room_response(sound.room, sample_rate, channels, rng)
+    response_CT = room_response(sound.room, sample_rate, channels, rng)
     for channel in range(channels):
         music[channel] = oaconvolve(music[channel], response_CT[channel])[:total]
     rms = float(np.sqrt(np.mean([np.dot(row, row) / total for row in music])))
@@ -246,7 +246,7 @@ def _knock(sample_rate: int, rng: np.random.Generator) -> Samples:
 # --- room and noise --------------------------------------------------------------------------------------------------
 
 
-def _room_response(room: Room, sample_rate: int, channels: int, rng: np.random.Generator) -> Samples:
+def room_response(room: Room, sample_rate: int, channels: int, rng: np.random.Generator) -> Samples:
     """Direct sound, some early echoes, a decaying tail, and the microphone's equaliser: float32 [channels, ...]."""
     length = round(1.1 * room.reverberation_s * sample_rate) + _BLOCK
     seconds = np.arange(length) / sample_rate
