@@ -17,6 +17,7 @@ import soxr
 from samplecnn.audio import DecodeLimits, Decoder
 from samplecnn.contract import FRAME_S
 from samplecnn.errors import JobError, RecordingError
+from tests.fixtures import HANGS_S
 from tests.fixtures.audio import ENCODERS, LEVEL, corrupt, noise, tone, truncate, write_audio, write_silent_film
 
 NAMED = ["wav", "flac", "mp3", "ogg", "opus", "m4a", "mp4", "webm"]
@@ -518,7 +519,7 @@ def test_killed_parent_leaves_no_process_and_no_file(good, tmp_path):
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + HANGS_S
     while psutil.pid_exists(int(child)) and psutil.Process(int(child)).status() != "zombie":
         assert time.monotonic() < deadline
         time.sleep(0.05)

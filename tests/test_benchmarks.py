@@ -10,13 +10,14 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.measure import Table, cpu_s, descendants, peak_mb, rounds
+from tests.fixtures import HANGS_S
 
 ROOT = Path(__file__).parent.parent
 
 
 def run_benchmarks(*args: str) -> subprocess.CompletedProcess[str]:
     ended = [sys.executable, "-m", "benchmarks", *args]
-    return subprocess.run(ended, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(ended, cwd=ROOT, capture_output=True, text=True, timeout=HANGS_S, check=False)
 
 
 @pytest.mark.slow

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures import HANGS_S
+
 SCRIPT = Path(__file__).parent.parent / "scripts" / "layer_table.py"
 
 
 def layer_table(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SCRIPT, *args], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, SCRIPT, *args], capture_output=True, text=True, timeout=HANGS_S, check=False)
 
 
 def test_the_papers_network_is_printed_with_its_parameters():

@@ -19,6 +19,7 @@ from samplecnn.contract import LEASE
 from samplecnn.errors import JobError, UserError
 from samplecnn.leases import Holder, hold
 from samplecnn.store import Store, open_store
+from tests.fixtures import HANGS_S
 from tests.fixtures.gate import Fault
 from tests.fixtures.gcs import Gate, gcs_store
 
@@ -41,7 +42,7 @@ def write(store: Store, holder: Holder) -> None:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + HANGS_S
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)

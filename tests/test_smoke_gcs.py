@@ -13,6 +13,7 @@ import pytest
 
 from samplecnn.flags import run
 from scripts import smoke_gcs
+from tests.fixtures import HANGS_S
 from tests.fixtures.gate import Fault
 from tests.fixtures.gcs import Gate
 from tests.fixtures.jobs import ROOT
@@ -28,7 +29,7 @@ LISTED = re.findall(
 
 def left_in(gate: Gate, bucket: str) -> list[str]:
     """Every object of a bucket, the markers of folders included."""
-    with urllib.request.urlopen(f"{gate.address}/storage/v1/b/{bucket}/o", timeout=10) as response:
+    with urllib.request.urlopen(f"{gate.address}/storage/v1/b/{bucket}/o", timeout=HANGS_S) as response:
         return [item["name"] for item in json.loads(response.read()).get("items", [])]
 
 
@@ -116,13 +117,13 @@ def test_ctrl_c_leaves_nothing(gate: Gate, bucket: str, monkeypatch: pytest.Monk
     gate.faults(Fault("hold", match="store/deleted"))
     command = [sys.executable, str(SCRIPTS / "smoke_gcs.py"), f"gs://{bucket}/smoke"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANGS_S
         while not gate.fired():
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert left_in(gate, bucket)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGS_S)
     gate.release("store/deleted")
     assert process.returncode == 130, err
     assert "removed all that was written" in out

@@ -16,6 +16,7 @@ import pytest
 from samplecnn.errors import JobError, LostRace, RecordingError, UserError
 from samplecnn.store import Store, open_store
 from samplecnn.store.gcs import GcsStore
+from tests.fixtures import HANGS_S
 from tests.fixtures.gate import Fault
 from tests.fixtures.gcs import Gate, gcs_store
 
@@ -213,9 +214,9 @@ def test_of_eight_processes_that_create_a_file_exactly_one_wins(store: Store) ->
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(HANGS_S)
     assert [process.exitcode for process in processes] == [0] * 8
-    winner = wins.get(timeout=5)
+    winner = wins.get(timeout=HANGS_S)
     assert wins.empty()
     assert store.read("manifests/1.json").data == str(winner).encode()
 

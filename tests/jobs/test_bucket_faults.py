@@ -25,6 +25,7 @@ from samplecnn.pipelines.train import train
 from samplecnn.recipe import FitSettings
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import Store, open_store
+from tests.fixtures import HANGS_S
 from tests.fixtures.audio import noise, write_audio
 from tests.fixtures.gate import Fault
 from tests.fixtures.gcs import Gate
@@ -99,7 +100,7 @@ def test_missing_credentials_are_one_line(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_S,
         check=False,
     )
     line = "error: gs://school/uploads: no Google Cloud credentials: run `gcloud auth application-default login`, "
@@ -214,7 +215,7 @@ def test_a_bucket_that_goes_away_ends_the_impatient_and_is_waited_for_by_the_pat
 
 def come_back(gate: Gate, after_s: float) -> None:
     """End the faults so long after the first of them."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANGS_S
     while not gate.fired() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(after_s)

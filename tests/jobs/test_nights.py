@@ -34,6 +34,7 @@ from samplecnn.commits import CommitLog
 from samplecnn.pipelines import grade as grading
 from samplecnn.recordings import Plan
 from samplecnn.store.gcs import GcsStore
+from tests.fixtures import HANGS_S
 from tests.fixtures.audio import write_audio
 from tests.fixtures.gate import Fault
 from tests.fixtures.gcs import Gate
@@ -257,7 +258,7 @@ def parent(pid: int) -> int:
 
 def until(moment: Callable[[], object], *runs: subprocess.Popen[str]) -> None:
     """Wait for a moment before which none of these runs may end."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + HANGS_S
     while not moment():
         assert all(run.poll() is None for run in runs), "a run ended before the moment: see its log"
         assert time.monotonic() < deadline, "the moment never came"
@@ -301,7 +302,7 @@ class Nights:
         until(lambda: len(self._reads()) >= reads + 6, run)  # that task is done, its rows are with the worker
         os.kill(worker, signal.SIGKILL)
         self.workers_killed += 1
-        assert run.wait(240) == 0
+        assert run.wait(HANGS_S) == 0
 
     def _reads(self) -> list[str]:
         return [request for request in self._gate.requests() if READS.match in request]
@@ -317,12 +318,12 @@ class Nights:
         self._gate.release(lists.match)
         until(lambda: len(self.held(commits)) == before + count, *runs)
         self._gate.release(commits.match)
-        assert [run.wait(240) for run in runs] == [0] * count
+        assert [run.wait(HANGS_S) for run in runs] == [0] * count
 
     def quiet(self) -> None:
         """A run in which nothing happens."""
         self._gate.faults()
-        assert self._cluster.grade().wait(240) == 0
+        assert self._cluster.grade().wait(HANGS_S) == 0
 
 
 def hold(fault: Fault, skip: int = 0) -> Fault:
@@ -375,7 +376,6 @@ def the_nights(nights: Nights, school: School, reader: Reader) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_whatever_happens_at_night_each_recording_is_graded_once(gate, bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
     publish(f"gs://{bucket}/model")

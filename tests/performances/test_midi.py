@@ -27,6 +27,7 @@ from samplecnn.performances.midi import (
     rendered_labels_csv,
 )
 from samplecnn.tables import read_csv
+from tests.fixtures import HANGS_S
 from tests.fixtures.scripts import SCRIPTS
 
 ONSETS_S = (0.5, 1.5, 2.5)
@@ -265,13 +266,13 @@ def test_a_killed_run_leaves_whole_files_and_is_finished_by_the_same_command(tmp
 
     recordings = tmp_path / "recordings"
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS_S
     while killed.poll() is None and not list(recordings.glob("*.flac")) and time.monotonic() < deadline:
         time.sleep(0.005)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
 
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=HANGS_S, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("8 recordings in")
     assert ", 0 already there" not in ended.stdout
@@ -299,7 +300,7 @@ def test_what_is_not_installed_is_told_with_its_command(midi: Path, tmp_path: Pa
         env={**os.environ, "PATH": str(tmp_path)},  # no program is there
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS_S,
         check=False,
     )
     assert ended.returncode == 2
