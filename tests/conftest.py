@@ -1,3 +1,9 @@
 """Fixtures live by subject in tests/fixtures/; Ray, the storage server and the recordings start once a run."""
 
+import os
+
+# Threads that wait, spin: with more of them than cores, four epochs of a small network cost 19 CPU seconds, not two.
+# Read when torch is loaded, which the jobs that tests start do too.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 pytest_plugins = ["tests.fixtures.gcs", "tests.fixtures.jobs", "tests.fixtures.pianos"]
