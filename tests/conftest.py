@@ -5,5 +5,7 @@ import os
 # Threads that wait, spin: with more of them than cores, four epochs of a small network cost 19 CPU seconds, not two.
 # Read when torch is loaded, which the jobs that tests start do too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Ray's workers give way to everything else on the machine (15 more than the driver), which a busy machine makes crawl.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 pytest_plugins = ["tests.fixtures.gcs", "tests.fixtures.jobs", "tests.fixtures.pianos"]
