@@ -17,7 +17,8 @@ from pathlib import Path
 from benchmarks.measure import Table, machine, versions
 
 MODULES = ("decode", "memory", "plans", "planning", "prepare_job")
-SLOW = ("chance", "choose_model", "honesty", "sample_rates")
+SLOW = ("chance", "choose_model", "ear", "honesty", "sample_rates")
+WITH_DATA = ("rated",)  # python -m benchmarks.rated: of recordings that are not in the repository
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -17,11 +17,15 @@ from benchmarks.measure import Table
 from benchmarks.plans import PLANS
 from benchmarks.trials import Trial, run_trials
 from samplecnn.architecture import HEAD_NAMES
-from samplecnn.recipe import AUGMENTATIONS, NO_AUGMENTATION, FitSettings
+from samplecnn.recipe import AUGMENTATIONS, NO_AUGMENTATION, NO_STARTER, FitSettings
 
-_SHORT = FitSettings(epochs=8, crops=4, batch_size=16, learning_rate=1e-3, patience=8, augment=NO_AUGMENTATION)
-_DEMO = FitSettings(epochs=15, crops=8, batch_size=16, learning_rate=1e-3, patience=5, augment=NO_AUGMENTATION)
-_MODERN = FitSettings(epochs=8, crops=4, patience=8, augment=NO_AUGMENTATION)
+_SHORT = FitSettings(
+    init=NO_STARTER, epochs=8, crops=4, batch_size=16, learning_rate=1e-3, patience=8, augment=NO_AUGMENTATION
+)
+_DEMO = FitSettings(
+    init=NO_STARTER, epochs=15, crops=8, batch_size=16, learning_rate=1e-3, patience=5, augment=NO_AUGMENTATION
+)
+_MODERN = FitSettings(init=NO_STARTER, epochs=8, crops=4, patience=8, augment=NO_AUGMENTATION)
 _PAPER = FitSettings(recipe="paper", crops=4)
 _EVERYTHING = ",".join(AUGMENTATIONS)
 SEEDS = (0, 1, 2)  # of the two recipes; everything else differs from `modern` in one thing, with the first

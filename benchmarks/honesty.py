@@ -8,7 +8,7 @@ folds, start weights and draws) on 90. How often chance looks like skill over ma
     python -m benchmarks honesty
 
 The shuffled table has narrower networks and fewer epochs: it asks whether anything leaks, not how much is learnt.
-Figures are of uncalibrated predictions (trials.py says why), but for the log loss. Recordings have no file here, so
+Figures are of uncalibrated predictions, but for the log loss. Recordings have no file here, so
 "loudness, duration, format" is level and duration alone.
 """
 
@@ -21,10 +21,10 @@ from samplecnn.architecture import plan_for
 from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, OUTER
 from samplecnn.contract import PERFORMER, PIECE
 from samplecnn.evaluation import MAJORITY
-from samplecnn.recipe import NO_AUGMENTATION, FitSettings
+from samplecnn.recipe import NO_AUGMENTATION, NO_STARTER, FitSettings
 
 GRADERS = (MAJORITY, OUTER, LOG_MEL, LOG_MEL_CNN, MODEL)
-SHORT = FitSettings(epochs=6, crops=4, learning_rate=1e-3, patience=6, augment=NO_AUGMENTATION)
+SHORT = FitSettings(init=NO_STARTER, epochs=6, crops=4, learning_rate=1e-3, patience=6, augment=NO_AUGMENTATION)
 NARROW = narrow(plan_for(5000), 4)
 
 SEEDS = (0, 1, 2)
@@ -32,14 +32,14 @@ TASKS = [
     Trial(15, folds=5),
     Trial(15, group=(PIECE,), folds=3),
     *(
-        Trial(90, fit=FitSettings(epochs=8, crops=4), group=group, folds=3, seed=seed)
+        Trial(90, fit=FitSettings(init=NO_STARTER, epochs=8, crops=4), group=group, folds=3, seed=seed)
         for group in ((PERFORMER,), (PIECE,))
         for seed in SEEDS
     ),
     Trial(90, NARROW, fit=SHORT, group=(PERFORMER, PIECE), folds=3),
 ]
 SHUFFLED = [Trial(150, NARROW, fit=SHORT, shuffled=True, folds=3, seed=seed) for seed in (0, 1)]
-QUICK = Trial(15, NARROW, fit=FitSettings(epochs=1, crops=1), folds=3)
+QUICK = Trial(15, NARROW, fit=FitSettings(init=NO_STARTER, epochs=1, crops=1), folds=3)
 
 
 def run(quick: bool) -> list[Table]:

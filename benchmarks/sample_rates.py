@@ -14,13 +14,13 @@ from benchmarks.trials import MODEL, Trial, narrow, run_trials
 from samplecnn.architecture import plan_for
 from samplecnn.baselines import LOG_MEL
 from samplecnn.contract import PERFORMER, PIECE
-from samplecnn.recipe import NO_AUGMENTATION, FitSettings
+from samplecnn.recipe import NO_AUGMENTATION, NO_STARTER, FitSettings
 
 RATES = (500, 1000, 2000, 4000, 8000, 16000)  # the last takes half of all the time
 FINALISTS, SEEDS = (500, 2000), (0, 1, 2)
 SEGMENT_S = 10
 NARROWER = 4
-FIT = FitSettings(epochs=6, crops=4, learning_rate=1e-3, patience=6, augment=NO_AUGMENTATION)
+FIT = FitSettings(init=NO_STARTER, epochs=6, crops=4, learning_rate=1e-3, patience=6, augment=NO_AUGMENTATION)
 
 
 def run(quick: bool) -> list[Table]:
@@ -31,7 +31,7 @@ def run(quick: bool) -> list[Table]:
             narrow(plan_for(rate * SEGMENT_S), NARROWER),
             rate,
             grader,
-            fit=FitSettings(epochs=1, crops=1) if quick else FIT,
+            fit=FitSettings(init=NO_STARTER, epochs=1, crops=1) if quick else FIT,
             group=(group,),
             folds=3,
             seed=seed,

@@ -23,31 +23,36 @@ from pyarrow import fs
 
 from samplecnn.architecture import Plan, plan_for
 from samplecnn.audio import Decoded
-from samplecnn.baselines import LOG_MEL_CNN, OUTER, held_out_logistic, majority
+from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, ONSETS, OUTER, held_out_logistic, majority
 from samplecnn.baselines.log_mel import LogMelCNN, log_mel_features
+from samplecnn.baselines.onsets import onset_features
 from samplecnn.baselines.outer import FEATURE_COLUMNS, level_features
 from samplecnn.batches import RecordingSet, read_recordings
-from samplecnn.calibration import Heard, calibrate, merged
+from samplecnn.calibration import Heard, calibrate, merged, stated_by_shares
 from samplecnn.contract import FRAME_S, PERFORMER, segments_schema
 from samplecnn.cross_validation import hold_out
-from samplecnn.evaluation import MAJORITY, predicted_grades
+from samplecnn.evaluation import MAJORITY
 from samplecnn.folds import Split, splits
 from samplecnn.hearing import Hearing
 from samplecnn.labels import Label
 from samplecnn.metrics import Metrics, evaluate, log_loss
-from samplecnn.network import SampleCNN
+from samplecnn.network.joined import build
 from samplecnn.ordinal import DEFAULT_HEAD
 from samplecnn.performances.corpus import GRADES, CorpusSettings, PlannedRecording, plan_corpus, render_recording
 from samplecnn.recipe import FitSettings
 from samplecnn.segments import SegmentSettings, cut
+from samplecnn.starter import Starter, start, starter_for
 
 CORPORA = {
     15: CorpusSettings(),  # the demo's
     60: CorpusSettings(count=60, performers=24, seed=1),
     90: CorpusSettings(count=90, performers=30, seed=2),
+    156: CorpusSettings(count=156, performers=52, seed=21),  # the ear's: nothing was chosen on it
     150: CorpusSettings(count=150, performers=50, seed=3),
 }
-MODEL = "SampleCNN"
+MODEL, RHYTHM, JOINED = "SampleCNN", "rhythm", "SampleCNN + rhythm"
+NETWORKS = {MODEL: "samplecnn", RHYTHM: "rhythm", JOINED: "joined"}
+FEATURES = {LOG_MEL: log_mel_features, ONSETS: onset_features}
 DEVICE = torch.device("cpu")
 Float64 = npt.NDArray[np.float64]
 
@@ -55,7 +60,8 @@ Float64 = npt.NDArray[np.float64]
 @dataclass(frozen=True)
 class Trial:
     """One contestant. recordings: which corpus; group: column of the corpus that splits keep apart, or several;
-    shuffled: grades are dealt anew to the performers, so that nothing can be learnt."""
+    learn: from so many recordings at most in each split, groups whole (0: from all); shuffled: grades are dealt anew to
+    the performers, so that nothing can be learnt."""
 
     recordings: int
     plan: Plan = field(default_factory=lambda: plan_for(5000))
@@ -64,6 +70,7 @@ class Trial:
     head: str = DEFAULT_HEAD
     fit: FitSettings = field(default_factory=FitSettings)
     group: tuple[str, ...] = (PERFORMER,)
+    learn: int = 0
     shuffled: bool = False
     folds: int = 4
     seed: int = 0
@@ -71,12 +78,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """metrics: of the uncalibrated predictions, since a network at chance, once calibrated, states the middle grade
-    always, and what it does then tells contestants no more apart; calibrated_loss: at the temperatures of the other
-    folds (nats); temperature: of all folds together; train_loss: the mean over splits of the last epoch's; epochs: that
-    were kept, one a split."""
+    """metrics: of grades cut at the shares of what each split learns from; given_R, stated_R, groups: what they are
+    made of; calibrated_loss: at the temperatures of the other folds (nats); temperature: of all folds together;
+    train_loss: the mean over splits of the last epoch's; epochs: that were kept, one a split."""
 
     metrics: Metrics
+    given_R: npt.NDArray[np.int64]
+    stated_R: npt.NDArray[np.int64]
+    groups: list[list[str]]
     loss: float
     calibrated_loss: float
     temperature: float
@@ -118,21 +127,28 @@ def _outcome(trial: Trial, corpus: _Corpus) -> Outcome:
     recordings = replace(recordings, grade_R=grade_R, groups=tuple(columns[0]))
     parted = splits(grade_R, columns, trial.folds, trial.seed)
     started = time.process_time()
+    parted = [_fewer(split, columns[0], trial.learn, trial.seed) for split in parted]
     temperature, train_loss, epochs = 1.0, math.nan, ()
     calibrated_RG = None
-    if trial.grader in (MODEL, LOG_MEL_CNN):
+    if trial.grader in (*NETWORKS, LOG_MEL_CNN):
         heard_R, train_loss, epochs = _heard(trial, recordings, parted)
         calibrated = calibrate(heard_R, grade_R, parted, grades, trial.head)
         calibrated_RG, temperature = calibrated.probs_RG, calibrated.temperature
         probs_RG = np.stack([graded.probs_G for graded in merged(heard_R, trial.head, 1.0)])
+        stated_R = calibrated.grade_R
     elif trial.grader == MAJORITY:
         probs_RG = majority(grade_R, grades)
+        stated_R = probs_RG.argmax(axis=1)
     else:
-        features_RF = corpus.level_RF if trial.grader == OUTER else log_mel_features(recordings)
+        features_RF = corpus.level_RF if trial.grader == OUTER else FEATURES[trial.grader](recordings)
         probs_RG = held_out_logistic(features_RF, grade_R, parted, grades)
+        stated_R = stated_by_shares(probs_RG, grade_R, parted)
     cpu_s = time.process_time() - started
     return Outcome(
-        metrics=evaluate(grade_R, predicted_grades(probs_RG), probs_RG, columns, trial.seed),
+        metrics=evaluate(grade_R, stated_R, probs_RG, columns, trial.seed),
+        given_R=grade_R,
+        stated_R=stated_R,
+        groups=columns,
         loss=float(log_loss(grade_R, probs_RG).mean()),
         calibrated_loss=float(log_loss(grade_R, probs_RG if calibrated_RG is None else calibrated_RG).mean()),
         temperature=temperature,
@@ -140,6 +156,19 @@ def _outcome(trial: Trial, corpus: _Corpus) -> Outcome:
         epochs=epochs,
         cpu_s=cpu_s,
     )
+
+
+def _fewer(split: Split, group_R: list[str], most: int, seed: int) -> Split:
+    """Learn from whole groups alone, drawn until there are about `most` recordings."""
+    if not most:
+        return split
+    names = np.array(group_R)
+    order = np.random.default_rng([seed, 2]).permutation(np.unique(names[split.learn_R]))
+    learn_R = np.zeros_like(split.learn_R)
+    for name in order:
+        if learn_R.sum() < most:
+            learn_R |= split.learn_R & (names == name)
+    return replace(split, learn_R=learn_R)
 
 
 def _heard(trial: Trial, recordings: RecordingSet, parted: list[Split]) -> tuple[list[Heard], float, tuple[int, ...]]:
@@ -155,6 +184,7 @@ def _heard(trial: Trial, recordings: RecordingSet, parted: list[Split]) -> tuple
             head=trial.head,
             seed=trial.seed,
             device=DEVICE,
+            started=trial.grader in NETWORKS and _starter(trial) is not None,
         )
         heard |= held.heard
         losses.append(held.train_loss)
@@ -164,10 +194,17 @@ def _heard(trial: Trial, recordings: RecordingSet, parted: list[Split]) -> tuple
     return [one for one in heard_R if one is not None], float(np.mean(losses)), tuple(kept)
 
 
+def _starter(trial: Trial) -> Starter | None:
+    return starter_for(trial.fit.init, trial.sample_rate, trial.plan)
+
+
 def _network(trial: Trial) -> Hearing:
     if trial.grader == LOG_MEL_CNN:
         return LogMelCNN(trial.plan.segment_samples, trial.sample_rate, len(GRADES), trial.head, trial.seed)
-    return SampleCNN(trial.plan, len(GRADES), trial.head, trial.seed)
+    network = build(NETWORKS[trial.grader], trial.plan, trial.sample_rate, len(GRADES), trial.head, trial.seed)
+    if starter := _starter(trial):
+        start(network, starter, trial.head, len(GRADES))
+    return network
 
 
 def _shuffled(grade_R: npt.NDArray[np.int64], group_R: list[str], seed: int) -> npt.NDArray[np.int64]:

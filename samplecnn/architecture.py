@@ -12,6 +12,7 @@ from samplecnn.flags import flag
 FIRST_WIDTH, INNER_WIDTH, LAST_WIDTH = 128, 256, 512  # channels: the first two blocks, those between, the last
 FILTER_LENGTHS = (2, 3, 4, 5)  # the m of the papers' m^n
 BLOCK_NAMES = ("plain", "se", "res", "rese")  # those of network/blocks.py
+NETWORK_NAMES = ("joined", "samplecnn", "rhythm")  # those of network/joined.py
 HEAD_NAMES = ("cross-entropy", "coral", "corn")  # those of ordinal.py
 LEVELS = 3  # blocks whose maxima a multi-level network concatenates, as published
 LARGEST = 1 << 16  # of a width, pool or filter
@@ -22,6 +23,12 @@ MOST_SE_ALPHA = 16.0  # the ICASSP 2018 paper's
 class NetworkSettings:
     """Which member of the family is trained. All of it is part of the model."""
 
+    network: str = flag(
+        "joined",
+        "what hears: SampleCNN as published (samplecnn), the rhythm branch (rhythm), or both on the same segments "
+        "(joined)",
+        choices=NETWORK_NAMES,
+    )
     block: str = flag(
         "plain",
         "what a block is: plain, with squeeze and excitation (se), residual (res), or both (rese)",
@@ -42,7 +49,11 @@ class NetworkSettings:
     )
 
     def __post_init__(self) -> None:
-        for name, value, known in (("block", self.block, BLOCK_NAMES), ("head", self.head, HEAD_NAMES)):
+        for name, value, known in (
+            ("network", self.network, NETWORK_NAMES),
+            ("block", self.block, BLOCK_NAMES),
+            ("head", self.head, HEAD_NAMES),
+        ):
             if value not in known:
                 raise UserError(f"--{name} {value}: choose one of {', '.join(known)}")
         if self.filter_length and self.filter_length not in FILTER_LENGTHS:

@@ -1,4 +1,4 @@
-"""How sure may a model be? One temperature, fitted where the model was wrong or right on recordings it had not heard.
+"""How sure may a model be, and where does a grade end? Both are learnt on recordings that it had not heard.
 
 Dividing a network's outputs by a temperature above 1 takes probabilities towards equal shares (Guo 2017, arXiv
 1706.04599). It is fitted on out-of-fold predictions pooled over recordings, since a single parameter is all that a few
@@ -16,7 +16,15 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from samplecnn.folds import Split
-from samplecnn.merge import DEFAULT_MERGE, Merged, SegmentOutputs, merge_rule
+from samplecnn.merge import (
+    DEFAULT_MERGE,
+    Merged,
+    SegmentOutputs,
+    cuts_at_shares,
+    expected_score,
+    merge_rule,
+    stated_grade,
+)
 from samplecnn.ordinal import HEADS
 
 # R recordings, S segments of one, O outputs of the network, G grades (0 = worst).
@@ -73,11 +81,13 @@ def fit_temperature(heard_R: Sequence[Heard], grade_R: npt.NDArray[np.int64], he
 
 @dataclass(frozen=True)
 class Calibrated:
-    """probs_RG: of each recording at the temperature of those that its split learns from; temperature: of all of them
-    together, the model's that is trained on all."""
+    """probs_RG: of each recording at the temperature of those that its split learns from, grade_R: stated by the cuts
+    that these ask for; temperature, cuts_K: of all of them together, the model's that is trained on all."""
 
     probs_RG: Float64
+    grade_R: npt.NDArray[np.int64]
     temperature: float
+    cuts_K: Float64
 
 
 def calibrate(
@@ -89,16 +99,36 @@ def calibrate(
 ) -> Calibrated:
     """Out-of-fold probabilities, calibrated without peeking. heard_R: None where a recording cannot be graded; it gets
     the shares of the grades that its split learns from."""
-    probs_RG = np.zeros((len(heard_R), grades))
+    probs_RG, stated_R = np.zeros((len(heard_R), grades)), np.zeros(len(heard_R), np.int64)
     heard = {i: heard for i, heard in enumerate(heard_R) if heard is not None}
 
-    def fitted(rows: npt.NDArray[np.bool_]) -> float:
+    def fitted(rows: npt.NDArray[np.bool_]) -> tuple[float, Float64]:
         chosen = [i for i in heard if rows[i]]
-        return fit_temperature([heard[i] for i in chosen], grade_R[chosen], head)
+        if not chosen:
+            return 1.0, np.zeros(0)
+        among = [heard[i] for i in chosen]
+        temperature = fit_temperature(among, grade_R[chosen], head)
+        score_R = np.array([graded.score for graded in merged(among, head, temperature)])
+        return temperature, cuts_at_shares(score_R, grade_R[chosen], grades)
 
     for split in parted:
-        temperature = fitted(split.learn_R)
+        temperature, cuts_K = fitted(split.learn_R)
         share_G = np.bincount(grade_R[split.learn_R], minlength=grades) / split.learn_R.sum()
         for i in np.flatnonzero(split.held_R).tolist():
             probs_RG[i] = heard[i].merged(head, temperature).probs_G if i in heard else share_G
-    return Calibrated(probs_RG, fitted(np.ones(len(heard_R), np.bool_)))
+            stated_R[i] = stated_grade(probs_RG[i], cuts_K)
+    return Calibrated(probs_RG, stated_R, *fitted(np.ones(len(heard_R), np.bool_)))
+
+
+def stated_by_shares(
+    probs_RG: Float64, grade_R: npt.NDArray[np.int64], parted: Sequence[Split]
+) -> npt.NDArray[np.int64]:
+    """The stated grade of each recording, cut at the shares of the grades that its split learns from. probs_RG:
+    out-of-fold."""
+    grades = probs_RG.shape[1]
+    score_R = np.array([expected_score(probs_G) for probs_G in probs_RG])
+    stated_R = np.zeros(len(probs_RG), np.int64)
+    for split in parted:
+        cuts_K = cuts_at_shares(score_R[split.learn_R], grade_R[split.learn_R], grades)
+        stated_R[split.held_R] = [stated_grade(probs_G, cuts_K) for probs_G in probs_RG[split.held_R]]
+    return stated_R

@@ -6,6 +6,7 @@ reading and writing to tables.py (formats), store.py (bytes) and commits.py (the
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -75,6 +76,9 @@ PIANO = "piano"
 ROOM = "room"
 LEVEL_DB = "level_db"  # gain, the same for every recording that has it
 
+NUMBER = "number"  # of a generated performance
+PERFORMER_NUMBER = "performer_number"
+
 LAYER = "layer"  # of a network, as its layer table names it
 FILTER = "filter"  # 0-based channel of a layer
 PEAK_HZ = "peak_hz"  # where the spectrum is largest
@@ -96,6 +100,9 @@ LATEST_PARQUET = "latest.parquet"
 LATEST_CSV = "latest.csv"
 WEIGHTS_FILE = "model.safetensors"
 MODEL_FILE = "model.json"
+PERFORMANCES_FILE = "performances.json"  # performances/: how they were drawn
+STARTER_WEIGHTS = "starter.safetensors"
+STARTER_FILE = "starter.json"
 CURRENT = "current"  # model/current: the id of the model to use, which lies in the folder of that name
 METRICS_JSON = "metrics.json"
 METRICS_CSV = "metrics.csv"
@@ -269,3 +276,17 @@ def guard_cell(text: str) -> str:
 def unguard_cell(text: str) -> str:
     """The text that guard_cell was given."""
     return text[1:] if text.startswith("'") and _DANGEROUS.match(text) else text
+
+
+def performances_schema(targets: Sequence[str]) -> pa.Schema:
+    """performances/data/*.parquet: one row a generated performance; targets: what the generator tells of it, null where
+    the take does not."""
+    return pa.schema(
+        [
+            pa.field(NUMBER, pa.int64(), nullable=False),
+            pa.field(PERFORMER_NUMBER, pa.int64(), nullable=False),
+            pa.field(WAVEFORM, pa.list_(pa.float32()), nullable=False),
+            pa.field(ACTIVE, pa.list_(pa.bool_()), nullable=False),
+            *(pa.field(name, pa.float32()) for name in targets),
+        ]
+    )

@@ -41,19 +41,20 @@ def hold_out(
     head: str,
     seed: int,
     device: torch.device,
+    started: bool = False,
 ) -> HeldOut:
-    """Train a fresh network on some recordings (row numbers) and hear others.
+    """Train a network on some recordings (row numbers) and hear others. started: it has a starter's weights.
 
     What is learnt from holds back its own recordings for early stopping, as `train` does: nothing is chosen on those
     that are heard.
     """
-    started = time.process_time()
+    begun = time.process_time()
     train, valid = held_back(recordings.subset(learn), seed)
     train_loss, best_epoch = math.nan, 0
-    for report in fit(network, train, valid, settings, seed=seed, device=device, head=head):
+    for report in fit(network, train, valid, settings, seed=seed, device=device, head=head, started=started):
         train_loss, best_epoch = report.train_loss, report.epoch if report.best else best_epoch
     heard = {recordings.names[i]: listen(network, recordings, i, device) for i in held.tolist()}
-    return HeldOut(heard, train_loss, best_epoch, time.process_time() - started)
+    return HeldOut(heard, train_loss, best_epoch, time.process_time() - begun)
 
 
 def listen(network: Hearing, recordings: RecordingSet, i: int, device: torch.device) -> Heard | None:

@@ -28,7 +28,7 @@ from samplecnn.contract import (
 )
 from samplecnn.errors import UserError
 from samplecnn.flags import flag
-from samplecnn.merge import expected_score, stated_grade
+from samplecnn.merge import expected_score
 from samplecnn.metrics import Metrics, chance_kappa, conclusion, evaluate
 from samplecnn.tables import csv_bytes
 
@@ -73,20 +73,22 @@ class Task:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Out-of-fold probabilities of one grader, and the CPU seconds of its fits and predictions."""
+    """Out-of-fold probabilities and stated grades of one grader, and the CPU seconds of its fits and predictions."""
 
     probs_RG: Probs
+    grade_R: npt.NDArray[np.int64]
     cpu_s: float
 
 
 @dataclass(frozen=True)
 class Model:
     """Which of the graders is the model that `train` would train: its name, the fingerprint of data and settings
-    (labelled.py), and the temperature that its out-of-fold predictions ask for."""
+    (labelled.py), and the temperature and the cuts between grades that its out-of-fold predictions ask for."""
 
     name: str
     fingerprint: str
     temperature: float
+    cuts: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -142,16 +144,10 @@ class Evaluation:
 def score_graders(task: Task, predicted: dict[str, Predicted], model: Model, settings: dict[str, Any]) -> Evaluation:
     """Score each grader's out-of-fold probabilities."""
     metrics = {
-        name: evaluate(task.grade_R, predicted_grades(p.probs_RG), p.probs_RG, task.group_CR, task.seed)
-        for name, p in predicted.items()
+        name: evaluate(task.grade_R, p.grade_R, p.probs_RG, task.group_CR, task.seed) for name, p in predicted.items()
     }
     by_chance = chance_kappa(task.grade_R, task.group_CR, task.seed)
     return Evaluation(task, metrics, predicted, model, settings, by_chance)
-
-
-def predicted_grades(probs_RG: Probs) -> npt.NDArray[np.int64]:
-    """The stated grade of each recording, by the rule that grading uses (merge.stated_grade)."""
-    return np.array([stated_grade(probs_G) for probs_G in probs_RG], dtype=np.int64)
 
 
 def evaluation_files(evaluations: Sequence[Evaluation]) -> dict[str, bytes]:
@@ -180,12 +176,13 @@ def metrics_table(evaluation: Evaluation) -> pa.Table:
 
 def predictions_table(evaluation: Evaluation) -> pa.Table:
     """The model's predictions (contract.predictions_schema): one row a recording."""
-    task, probs_RG = evaluation.task, evaluation.predicted[evaluation.model.name].probs_RG
+    task, model = evaluation.task, evaluation.predicted[evaluation.model.name]
+    probs_RG = model.probs_RG
     columns: dict[str, Any] = {
         RECORDING: task.recordings,
         SAMPLE_RATE: [task.sample_rate] * len(task.recordings),
         GRADE: [task.grades[grade] for grade in task.grade_R],
-        PREDICTED: [task.grades[grade] for grade in predicted_grades(probs_RG)],
+        PREDICTED: [task.grades[grade] for grade in model.grade_R],
         SCORE: [expected_score(probs_G) for probs_G in probs_RG],
         FOLD: task.fold_R,
     }
@@ -196,10 +193,11 @@ def predictions_table(evaluation: Evaluation) -> pa.Table:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `train` takes from an evaluation of the model that it trains: the temperature, and how good that model was
-    on recordings it had not heard (JSON values)."""
+    """What `train` takes from an evaluation of the model that it trains: temperature and cuts, and how good that model
+    was on recordings it had not heard (JSON values)."""
 
     temperature: float
+    cuts: tuple[float, ...]
     evaluation: dict[str, Any]
 
 
@@ -213,7 +211,7 @@ def calibration_of(data: bytes, place: str, fingerprint: str) -> Calibration:
             model = told["model"]
             if model["fingerprint"] == fingerprint:
                 of_model = {**told["graders"][model["name"]], "conclusion": told["conclusion"]}
-                return Calibration(float(model["temperature"]), of_model)
+                return Calibration(float(model["temperature"]), tuple(map(float, model["cuts"])), of_model)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"--evaluation {place}: {METRICS_JSON} is damaged ({error!r}): evaluate again") from None
     raise UserError(

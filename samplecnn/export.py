@@ -14,8 +14,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from samplecnn.hearing import Hearing
 from samplecnn.model_folder import NORMALISATION, ModelCard, activity_rule
-from samplecnn.network import SampleCNN
 from samplecnn.ordinal import HEADS
 
 # B segments, T samples, G grades (0 = worst), E embedding.
@@ -27,7 +27,7 @@ WAVEFORM, PROBS, EMBEDDING = "waveform", "probs", "embedding"
 class _Graded(nn.Module):
     """waveform_BT to probs_BG, float32, and embedding_BE."""
 
-    def __init__(self, card: ModelCard, network: SampleCNN) -> None:
+    def __init__(self, card: ModelCard, network: Hearing) -> None:
         super().__init__()
         self.network, self.probs, self.temperature = network, HEADS[card.head].probs, card.temperature
 
@@ -49,10 +49,11 @@ def metadata(card: ModelCard) -> dict[str, str]:
         "merge": json.dumps({"rule": card.merge, "parameters": dict(card.merge_parameters)}),
         "head": card.head,
         "temperature": str(card.temperature),
+        "cuts": json.dumps(card.cuts),
     }
 
 
-def onnx_bytes(card: ModelCard, network: SampleCNN) -> bytes:
+def onnx_bytes(card: ModelCard, network: Hearing) -> bytes:
     """The ONNX file. In: waveform [B, segment_samples], float32, level normalised once per recording, any B. Out: probs
     [B, G], temperature and head applied, worst grade first, and embedding [B, E]. network: in evaluation mode, on the
     CPU."""

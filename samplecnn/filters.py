@@ -20,8 +20,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from samplecnn import contract
+from samplecnn.errors import UserError
+from samplecnn.hearing import Hearing
 from samplecnn.network import SampleCNN
 from samplecnn.network.blocks import Block
+from samplecnn.network.joined import Joined
 from samplecnn.network.table import layer_table
 
 log = logging.getLogger(__name__)
@@ -51,6 +54,14 @@ class LayerFilters:
     activation_C: Float32
     waveform_CT: Float32
     spectrum_CK: Float32
+
+
+def samplecnn_of(network: Hearing, place: str) -> SampleCNN:
+    """The network itself, or SampleCNN in a joined one. Raises UserError where a model has no SampleCNN."""
+    within = network.samplecnn if isinstance(network, Joined) else network
+    if not isinstance(within, SampleCNN):
+        raise UserError(f"--model {place}: hears rhythm alone, and has no layers to climb: name one with a SampleCNN")
+    return within
 
 
 def find_filters(

@@ -23,7 +23,7 @@ from samplecnn.batches import Batch, Items, RecordingSet, batch, epoch_items
 from samplecnn.errors import JobError
 from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
-from samplecnn.merge import DEFAULT_MERGE, SegmentOutputs, merge_rule
+from samplecnn.merge import DEFAULT_MERGE, SegmentOutputs, merge_rule, stated_grade
 from samplecnn.optimisers import OPTIMISERS, Recipe, parameter_groups
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.recipe import FitSettings
@@ -31,6 +31,9 @@ from samplecnn.recipe import FitSettings
 log = logging.getLogger(__name__)
 
 # B segments, R recordings, S windows of one recording, O outputs, G grades.
+
+# Of the learning rate: at the whole rate SampleCNN forgot what the starter had taught it (docs/ear.md).
+STARTED = 0.1
 
 # What torch.save writes and torch.load(weights_only=True) reads: tensors, numbers, strings, lists and dicts of them.
 State = dict[str, Any]
@@ -72,12 +75,15 @@ def fit(
     seed: int,
     device: torch.device,
     head: str = DEFAULT_HEAD,
+    started: bool = False,
     state: State | None = None,
 ) -> Iterator[EpochReport]:
     """Train the network in place, yielding after each epoch; when the generator ends it holds the best weights.
 
-    valid: decides which epoch is best (lowest loss) and when to stop; None: the last epoch is best. state: that of an
-    earlier report, to go on from there exactly as if nothing had happened. Raises JobError when the loss is no number.
+    valid: decides which epoch is best (lowest loss) and when to stop; None: the last epoch is best. started: the
+    network has a starter's weights; then it may be best as it is, before any epoch, and learns at STARTED of the rate.
+    state: that of an earlier report, to go on from there exactly as if nothing had happened. Raises JobError when the
+    loss is no number.
     Under torch.distributed every worker calls this with the same arguments and gets the same reports.
     """
     network.to(device)
@@ -93,7 +99,11 @@ def fit(
         optimiser.load_state_dict(state["optimiser"])
         done, stage, begun, stale = state["epoch"], state["stage"], state["begun"], state["stale"]
         best_loss, best = state["best_loss"], state["best"]
+    elif valid is not None and started:
+        network.eval()
+        best_loss = _validate(network, valid, head, device, rank, world)[0]
     loss_of = HEADS[head].loss
+    highest = settings.learning_rate * (STARTED if started else 1.0)
 
     for epoch in range(done, settings.epochs):
         if _stage_is_over(recipe, settings, valid, stale, epoch, stage):
@@ -109,7 +119,7 @@ def fit(
         total, rate = torch.zeros((), dtype=torch.float64, device=device), 0.0
         for step in range(steps):
             taken = (epoch - begun) * steps + step
-            rate = recipe.rate(settings.learning_rate, stage, taken, settings.epochs * steps)
+            rate = recipe.rate(highest, stage, taken, settings.epochs * steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             share = _shared_batch(train, items, step, settings, rank, world)
@@ -197,7 +207,7 @@ def _validate(
         assert merged is not None, "read_recordings leaves silent recordings out"
         loss_S = HEADS[head].loss(outputs_SO, torch.full((len(outputs_SO),), given)).double()
         loss_R[i] = (loss_S * torch.from_numpy(merged.weight_S)).sum().to(device)
-        grade_R[i] = merged.grade
+        grade_R[i] = stated_grade(merged.probs_G)
     predicted_R: npt.NDArray[np.int64] = _sum_over_workers(grade_R).cpu().numpy()
     accuracy = float((predicted_R == valid.grade_R).mean())
     return float(_sum_over_workers(loss_R).mean()), accuracy, metrics.kappa(valid.grade_R, predicted_R)

@@ -26,6 +26,8 @@ PLACES = {
     "evaluation": "folder or gs://bucket/prefix of the evaluation",
     "midi": "folder of MIDI files, .mid or .midi",
     "table": "CSV file whose column recording names what each MIDI file becomes",
+    "performances": "folder or gs://bucket/prefix of generated performances",
+    "starter": "folder or gs://bucket/prefix of the starter",
     "out": "folder or gs://bucket/prefix for what is written",
     "onnx": "file to write, local or gs://bucket/name",
 }

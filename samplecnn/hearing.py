@@ -6,17 +6,28 @@ from torch import Tensor, nn
 
 
 class Hearing(nn.Module):
-    """A network on raw waveforms of one length.
+    """A network on raw waveforms of one length: an embedding, dropout, and a head on it.
 
-    segment_samples: T. Its state dict is all that it learns, and in training it draws from the segments' keys alone.
+    segment_samples: T; head: ordinal.py's, from E to O. The state dict is all that is learnt, and in training the
+    network draws from the segments' keys alone.
     """
 
     segment_samples: int
+    head: nn.Module
+
+    def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
+        """embedding_BE. waveform_BT: float32, mono, level normalised once per recording; key_B: int64 on the CPU, one
+        random number a segment, needed in training only."""
+        raise NotImplementedError
+
+    def dropped(self, embedding_BE: Tensor, key_B: Tensor | None) -> Tensor:
+        """The embedding as the head sees it in training."""
+        raise NotImplementedError
 
     def hear(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """outputs_BO and embedding_BE, what the head sees. waveform_BT: float32, mono, level normalised once per
-        recording; key_B: int64 on the CPU, one random number a segment, needed in training only."""
-        raise NotImplementedError
+        """outputs_BO, and embedding_BE before dropout."""
+        embedding_BE = self.embed(waveform_BT, key_B)
+        return self.head(self.dropped(embedding_BE, key_B)), embedding_BE
 
     def forward(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
         """outputs_BO."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from samplecnn.errors import RecordingError
 from samplecnn.hearing import Hearing
-from samplecnn.merge import Merged, SegmentOutputs
+from samplecnn.merge import Merged, SegmentOutputs, stated_grade
 from samplecnn.model_folder import ModelCard
 from samplecnn.ordinal import HEADS
 from samplecnn.segments import Windows, audible_windows, take
@@ -34,11 +34,12 @@ BATCH = 8
 class RecordingGrade:
     """What grading says of one recording.
 
-    merged: None where the recording is too silent to grade, and reason then says so. outputs: what was merged;
-    weight_S: how much each window counted, all 0 where merged is None.
+    merged: None where the recording is too silent to grade, and reason then says so. grade: as it is stated, 0 = worst;
+    None likewise. outputs: what was merged; weight_S: how much each window counted, all 0 where merged is None.
     """
 
     merged: Merged | None
+    grade: int | None
     reason: str | None
     outputs: SegmentOutputs
     weight_S: Float64
@@ -78,8 +79,8 @@ def merge_windows(card: ModelCard, outputs: SegmentOutputs) -> RecordingGrade:
         raise RecordingError("grade", "the model gives no numbers for this recording")
     merged = card.rule()(outputs)
     if merged is None:
-        return RecordingGrade(None, SILENT, outputs, np.zeros(len(outputs.probs_SG)))
-    return RecordingGrade(merged, None, outputs, merged.weight_S)
+        return RecordingGrade(None, None, SILENT, outputs, np.zeros(len(outputs.probs_SG)))
+    return RecordingGrade(merged, stated_grade(merged.probs_G, card.cuts), None, outputs, merged.weight_S)
 
 
 class Grader:

@@ -6,7 +6,7 @@ workers, cannot change a bit of the result.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,16 +42,6 @@ class Merged:
     probs_G: Float64
     score: float
     weight_S: Float64
-
-    @property
-    def grade(self) -> int:
-        """stated_grade of the merged probabilities."""
-        return stated_grade(self.probs_G)
-
-    @property
-    def confidence(self) -> float:
-        """The probability of the stated grade."""
-        return float(self.probs_G[self.grade])
 
 
 class MergeRule(Protocol):
@@ -89,13 +79,27 @@ def expected_score(probs_G: Float64) -> float:
     return min(1.0, math.fsum(rank * float(p) for rank, p in enumerate(probs_G)) / steps)
 
 
-def stated_grade(probs_G: Float64) -> int:
-    """The median rank: as likely as not the true grade is no better, and as likely as not no worse.
+def stated_grade(probs_G: Float64, cuts_K: Sequence[float] | Float64 = ()) -> int:
+    """The grade that is stated: how many of the cuts lie below the expected rank; without cuts the median rank.
 
-    It errs by the fewest steps on average. The expected rank, rounded, hedges to the middle (p = .21, .29, .50 would be
-    stated as the middle grade); the most probable grade ignores how far off the others are.
+    The true grade is as likely as not no better than the median rank, and as likely as not no worse. It errs by the
+    fewest steps on average. The expected rank, rounded, hedges to the middle (p = .21, .29, .50 would be stated as the
+    middle grade); the most probable grade ignores how far off the others are.
     """
+    if len(cuts_K):
+        return int((np.asarray(cuts_K) < expected_score(probs_G)).sum())
     return int((np.cumsum(probs_G)[:-1] < 0.5).sum())
+
+
+def cuts_at_shares(score_R: Float64, grade_R: npt.NDArray[np.int64], grades: int) -> Float64:
+    """The scores between grades, [G - 1], under which each grade is stated as often as it was given.
+
+    score_R: of recordings that the grader had not heard. A model that is not sure of itself has scores near the middle,
+    and by its median rank it would state the middle grade for all: what it knows of their order would be lost.
+    """
+    share_K = np.cumsum(np.bincount(grade_R, minlength=grades)[:-1]) / len(grade_R)
+    cuts_K: Float64 = np.where(share_K > 0, np.quantile(score_R, share_K), 0.0)  # 0: what was never given is not stated
+    return cuts_K
 
 
 MERGE_RULES: dict[str, type[MergeRule]] = {"mean": Mean}

@@ -123,6 +123,17 @@ def evaluate(
     )
 
 
+def kappa_difference(
+    given_R: Grades, one_R: Grades, other_R: Grades, group_CR: Sequence[list[str]], seed: int
+) -> Figure:
+    """By how much one grader's kappa lies above another's on the same recordings; both are resampled together."""
+    rng = np.random.default_rng(seed)
+    moments_RM = np.stack([*_moments(given_R, one_R), *_moments(given_R, other_R)], axis=1)
+    mean_DM = bootstrap_means(moments_RM, group_CR, rng)
+    half = moments_RM.shape[1] // 2
+    return _figure(_kappa(mean_DM[:, :half]) - _kappa(mean_DM[:, half:]))
+
+
 def _figure(value_D: Probs) -> Figure:
     """The first is the value, the others are of resampled data sets."""
     low, high = np.percentile(value_D[1:], [2.5, 97.5])

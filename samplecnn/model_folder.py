@@ -25,18 +25,19 @@ from torch import Tensor
 
 import samplecnn
 from samplecnn import contract
-from samplecnn.architecture import Plan
+from samplecnn.architecture import NETWORK_NAMES, NetworkSettings, Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
 from samplecnn.errors import LostRace, UserError
+from samplecnn.hearing import Hearing
 from samplecnn.merge import DEFAULT_MERGE, MERGE_RULES, MergeRule, merge_rule
-from samplecnn.network import SampleCNN
+from samplecnn.network.joined import build
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # of model.json; a reader refuses what it does not know
+FORMAT = 4  # of model.json; a reader refuses what it does not know
 NORMALISATION = "unit RMS over the active frames, once per recording"
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -67,18 +68,21 @@ def library_versions() -> dict[str, str]:
 class ModelCard:
     """What model.json says.
 
-    grades: worst first, as everywhere inside; the file lists them best first, as people do. temperature divides the
-    network's outputs before they become probabilities. training_data: fingerprint of segments and labels; metrics: what
-    was measured, as JSON values. weights_sha256 is filled in by publish.
+    grades: worst first, as everywhere inside; the file lists them best first, as people do. network: its name in
+    architecture.NETWORK_NAMES. temperature divides the network's outputs before they become probabilities; cuts lie
+    between the scores of neighbouring grades, none: the median rank is stated. training_data: fingerprint of segments
+    and labels; metrics: what was measured, as JSON values. weights_sha256 is filled in by publish.
     """
 
     plan: Plan
     settings: SegmentSettings
     grades: tuple[str, ...]
+    network: str = NetworkSettings.network
     head: str = DEFAULT_HEAD
     merge: str = DEFAULT_MERGE
     merge_parameters: Mapping[str, float] = field(default_factory=dict)
     temperature: float = 1.0
+    cuts: tuple[float, ...] = ()
     training_data: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=library_versions)
@@ -91,6 +95,10 @@ class ModelCard:
             raise ValueError(f"grades {self.grades}: two or more different ones are needed")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature {self.temperature}: a number above 0 is needed")
+        if self.network not in NETWORK_NAMES:
+            raise ValueError(f"{self.network!r} is none of {', '.join(NETWORK_NAMES)}")
+        if len(self.cuts) not in (0, len(self.grades) - 1) or list(self.cuts) != sorted(self.cuts):
+            raise ValueError(f"cuts {self.cuts}: one between neighbouring grades is needed, in rising order, or none")
         for name, registry in ((self.head, HEADS), (self.merge, MERGE_RULES)):
             if name not in registry:
                 raise ValueError(f"{name!r} is none of {', '.join(registry)}")
@@ -108,9 +116,9 @@ class ModelCard:
         """The merge rule with its parameters."""
         return merge_rule(self.merge, self.merge_parameters)
 
-    def network(self) -> SampleCNN:
+    def build(self) -> Hearing:
         """The network, its weights not loaded."""
-        return SampleCNN(self.plan, len(self.grades), self.head)
+        return build(self.network, self.plan, self.settings.sample_rate, len(self.grades), self.head)
 
     def to_json(self) -> bytes:
         """model.json."""
@@ -127,7 +135,7 @@ class ModelCard:
     def _grading(self) -> dict[str, Any]:
         return {
             "network": {
-                "family": "SampleCNN",
+                "name": self.network,
                 "head": self.head,
                 "plan": dataclasses.asdict(self.plan),
             },
@@ -139,6 +147,7 @@ class ModelCard:
             "activity": activity_rule(),
             "merge": {"rule": self.merge, "parameters": dict(self.merge_parameters)},
             "temperature": self.temperature,
+            "cuts": list(self.cuts),
             "weights_sha256": self.weights_sha256,
         }
 
@@ -173,10 +182,12 @@ def _card(told: Mapping[str, Any]) -> ModelCard:
         plan=Plan(**{**plan, "pools": tuple(plan["pools"]), "widths": tuple(plan["widths"])}),
         settings=SegmentSettings(sample_rate=told["sample_rate"], segment_s=told["segment_s"], hop_s=told["hop_s"]),
         grades=tuple(reversed([str(grade) for grade in told["grades"]])),
+        network=str(network["name"]),
         head=network["head"],
         merge=told["merge"]["rule"],
         merge_parameters={str(name): float(value) for name, value in told["merge"]["parameters"].items()},
         temperature=float(told["temperature"]),
+        cuts=tuple(float(cut) for cut in told["cuts"]),
         training_data=str(told["training_data"]),
         metrics=dict(told["metrics"]),
         versions=dict(told["versions"]),
@@ -250,7 +261,7 @@ def _point(store: Store, model_id: str) -> None:
         log.warning("%s: another model was published at this moment; this one comes after it", store.url())
 
 
-def load(place: str) -> tuple[ModelCard, SampleCNN]:
+def load(place: str) -> tuple[ModelCard, Hearing]:
     """Card and network, on the CPU in evaluation mode: the current model of a place, or the one whose files lie in it.
 
     Raises UserError in one line for whatever is not a model.
@@ -268,7 +279,7 @@ def load(place: str) -> tuple[ModelCard, SampleCNN]:
     except safetensors.SafetensorError as error:
         _refuse(place, f"{WEIGHTS_FILE} is no safetensors file ({_one_line(error)}): train again")
     with torch.device("meta"):  # no memory: a card may ask for any amount of it
-        network = card.network()
+        network = card.build()
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     for name, tensor in network.state_dict().items():
         if shapes.pop(name, None) != tuple(tensor.shape) or weights[name].dtype != tensor.dtype:
@@ -277,7 +288,7 @@ def load(place: str) -> tuple[ModelCard, SampleCNN]:
             _refuse(place, f"{WEIGHTS_FILE} holds weights that are no numbers (at {name}): train again")
     if shapes:
         _refuse(place, f"{WEIGHTS_FILE} holds weights that its network lacks ({next(iter(shapes))}): train again")
-    network = card.network()
+    network = card.build()
     network.load_state_dict(weights)
     return card, network.eval()
 

@@ -28,13 +28,14 @@ class Head:
     int64) to one loss a segment; probs: outputs_BO to probs_BG.
 
     probs takes outputs that have been divided by the temperature, and gives float64 rows that add up to 1; outputs of 0
-    are equal shares.
+    are equal shares. outputs_of is its inverse: probs_BG, none of them 0, to outputs_BO.
     """
 
     outputs: Callable[[int], int]
     layer: Callable[[int, int], nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor]
     probs: Callable[[Tensor], Tensor]
+    outputs_of: Callable[[Tensor], Tensor]
 
 
 class SharedWeight(nn.Module):
@@ -58,6 +59,11 @@ def _softmax(outputs_BO: Tensor) -> Tensor:
     return torch.softmax(outputs_BO.double(), dim=1)
 
 
+def _centred_logs(probs_BG: Tensor) -> Tensor:
+    log_BG = torch.log(probs_BG)
+    return log_BG - log_BG.mean(dim=1, keepdim=True)
+
+
 def _coral_loss(outputs_BK: Tensor, grade_B: Tensor) -> Tensor:
     """Cao, Mirjalili, Raschka 2020 (arXiv 1901.07884), equation 5: the binary cross-entropies of all steps added up."""
     return _step_losses(_coral_log_odds(outputs_BK), grade_B).sum(dim=1)
@@ -67,6 +73,10 @@ def _coral_probs(outputs_BK: Tensor) -> Tensor:
     """The theorem that biases come in order holds at the minimum of the loss alone; before it the steps are put in
     order, which is never further from the truth."""
     return _from_beyond(torch.sigmoid(_coral_log_odds(outputs_BK.double()).sort(dim=1, descending=True).values))
+
+
+def _coral_outputs(probs_BG: Tensor) -> Tensor:
+    return torch.logit(_beyond(probs_BG)) - _coral_log_odds(torch.zeros_like(probs_BG[:, 1:]))
 
 
 def _coral_log_odds(outputs_BK: Tensor) -> Tensor:
@@ -90,6 +100,12 @@ def _corn_probs(outputs_BK: Tensor) -> Tensor:
     return _from_beyond(torch.stack(list(itertools.accumulate(steps, torch.mul)), dim=1))
 
 
+def _corn_outputs(probs_BG: Tensor) -> Tensor:
+    beyond_BK = _beyond(probs_BG)
+    reached_BK = functional.pad(beyond_BK[:, :-1], (1, 0), value=1.0)
+    return torch.logit(beyond_BK / reached_BK) - _corn_log_odds(torch.zeros_like(beyond_BK))
+
+
 def _corn_log_odds(outputs_BK: Tensor) -> Tensor:
     """Of being beyond a step, given that one is beyond the step before: of grades that are all alike, one is not."""
     return outputs_BK + torch.log(
@@ -108,11 +124,20 @@ def _from_beyond(beyond_BK: Tensor) -> Tensor:
     return before_BG - functional.pad(beyond_BK, (0, 1))
 
 
+def _beyond(probs_BG: Tensor) -> Tensor:
+    """P(beyond each step), [B, K]."""
+    return probs_BG.flip(1).cumsum(dim=1).flip(1)[:, 1:]
+
+
 HEADS: dict[str, Head] = {
-    "cross-entropy": Head(lambda grades: grades, nn.Linear, _cross_entropy, _softmax),
-    "coral": Head(lambda grades: grades - 1, SharedWeight, _coral_loss, _coral_probs),
+    "cross-entropy": Head(lambda grades: grades, nn.Linear, _cross_entropy, _softmax, _centred_logs),
+    "coral": Head(lambda grades: grades - 1, SharedWeight, _coral_loss, _coral_probs, _coral_outputs),
     "corn": Head(
-        lambda grades: grades - 1, lambda features, grades: nn.Linear(features, grades - 1), _corn_loss, _corn_probs
+        lambda grades: grades - 1,
+        lambda features, grades: nn.Linear(features, grades - 1),
+        _corn_loss,
+        _corn_probs,
+        _corn_outputs,
     ),
 }
 DEFAULT_HEAD = NetworkSettings.head

@@ -14,6 +14,8 @@ from samplecnn.flags import flag, flag_name
 
 AUGMENTATIONS = ("gain", "polarity", "noise", "equaliser", "reverb")  # those of augment.py
 NO_AUGMENTATION = "none"
+BRANCHES = ("samplecnn", "rhythm")  # of the joined network, in the order of its embedding
+NO_STARTER, SHIPPED_STARTER = "none", "starter"
 DEFAULT_RECIPE = "modern"
 
 # paper: Lee, Park, Kim, Nam 2017 and its code (jongpillee/sampleCNN): batch, rate and patience are the published ones;
@@ -25,6 +27,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-4,
         "weight_decay": 0.05,
         "patience": 5,
+        "init": SHIPPED_STARTER,
         "augment": ",".join(AUGMENTATIONS),
     },
     "paper": {
@@ -33,6 +36,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "learning_rate": 0.01,
         "weight_decay": 0.0,
         "patience": 3,
+        "init": NO_STARTER,
         "augment": NO_AUGMENTATION,
     },
 }
@@ -57,11 +61,18 @@ class FitSettings:
         choices=tuple(RECIPES),
     )
     epochs: int = _by_recipe("epochs", "most passes over the recordings")
-    crops: int = flag(8, "segments drawn from each recording in an epoch")
+    crops: int = flag(4, "segments drawn from each recording in an epoch")
     batch_size: int = _by_recipe("batch_size", "segments a training step, over all workers together")
-    learning_rate: float = _by_recipe("learning_rate", "highest learning rate")
+    learning_rate: float = _by_recipe(
+        "learning_rate", "highest learning rate; a network that starts from a starter learns at a tenth of it"
+    )
     weight_decay: float = _by_recipe("weight_decay", "pull of the weights towards 0")
     patience: int = _by_recipe("patience", "epochs without improvement after which training, or a stage of it, stops")
+    init: str = _by_recipe(
+        "init",
+        f"what the weights start from: {SHIPPED_STARTER}, the one that ships, taught by generated performances; "
+        f"{NO_STARTER}; or the place of one that jobs/pretrain.py wrote",
+    )
     augment: str = _by_recipe(
         "augment",
         f"changes to the segments that keep the grade: {NO_AUGMENTATION}, or some of {','.join(AUGMENTATIONS)}",
@@ -88,3 +99,34 @@ class FitSettings:
     def augmentations(self) -> frozenset[str]:
         """The names of the changes that are on."""
         return frozenset() if self.augment == NO_AUGMENTATION else frozenset(self.augment.split(","))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings:
+    """What is performed and how it is taught: all of it decides the starter."""
+
+    count: int = flag(8000, "performances")
+    performers: int = flag(2000, "performers; one in 20 is kept to look at what was learnt")
+    epochs: int = flag(12, "passes over the performances")
+    crops: int = flag(2, "segments drawn from each performance in an epoch")
+    batch_size: int = flag(32, "segments a training step")
+    learning_rate: float = flag(3e-3, "highest learning rate of the rhythm branch; SampleCNN's is a third of it")
+    weight_decay: float = flag(0.05, "pull of the weights towards 0")
+    branches: str = flag(
+        ",".join(BRANCHES), f"what is taught, among {','.join(BRANCHES)}; the other starts from nothing"
+    )
+    bfloat16: bool = flag(False, "teach in half precision: twice as fast on CPUs that have it")
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The branches that are taught."""
+        return tuple(name for name in BRANCHES if name in self.branches.split(","))
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.branches.split(",")) - set(BRANCHES)):
+            raise UserError(f"--branches {self.branches}: {unknown[0]!r} is none of {', '.join(BRANCHES)}")
+        for name in ("count", "epochs", "crops", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{flag_name(name)} {getattr(self, name)}: choose 1 or more")
+        if not 2 <= self.performers <= self.count / 2:
+            raise UserError(f"--performers {self.performers}: choose from 2 to half of --count ({self.count})")

@@ -6,6 +6,8 @@ examples:
   python scripts/layer_table.py --samples 59049 --sample-rate 22050 --classes 50
   python scripts/layer_table.py --samples 16384 --filter-length 2
   python scripts/layer_table.py --block rese --multi-level --head coral
+
+The table is SampleCNN's; a last line counts what the rhythm branch adds, or has alone (--network rhythm).
 """
 
 from dataclasses import dataclass
@@ -39,10 +41,12 @@ def main() -> int:
     import torch  # after parsing: torch takes 2 s
 
     from samplecnn.network import SampleCNN, parameter_count
+    from samplecnn.network.joined import build
     from samplecnn.network.table import layer_table
 
     with torch.device("meta"):  # shapes alone: the paper's largest network is a table like any other
         network = SampleCNN(plan, asked.classes, settings.head)
+        chosen = build(settings.network, plan, segments.sample_rate, asked.classes, settings.head)
     print(f"{plan.segment_samples} samples at {segments.sample_rate} Hz: {plan}\n")
     print("| layer | kernel | stride | frames x channels | parameters | hears |")
     print("|---|---|---|---|---|---|")
@@ -51,6 +55,9 @@ def main() -> int:
         shape = f"{row.frames} x {row.channels}"
         print(f"| {row.layer} | {row.kernel} | {row.stride} | {shape} | {row.parameters:,} | {heard} |")
     print(f"\n{parameter_count(network):,} trainable parameters")
+    if settings.network != "samplecnn":
+        told = "joined with the rhythm branch" if settings.network == "joined" else "the rhythm branch alone"
+        print(f"{told}: {parameter_count(chosen):,} trainable parameters")
     return 0
 
 

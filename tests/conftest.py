@@ -1,4 +1,4 @@
-"""Fixtures live by subject in tests/fixtures/; Ray, the storage server and the recordings start once a run."""
+"""Fixtures live by subject in tests/fixtures/; storage server and recordings start once a run, Ray once a file."""
 
 import os
 

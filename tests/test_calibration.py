@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from samplecnn.calibration import HIGHEST, Heard, calibrate, fit_temperature
+from samplecnn.calibration import HIGHEST, Heard, calibrate, fit_temperature, stated_by_shares
 from samplecnn.folds import Split, splits
+from samplecnn.merge import expected_score
 from samplecnn.metrics import log_loss
 
 HEAD = "cross-entropy"
@@ -80,3 +81,39 @@ def test_a_recording_that_cannot_be_graded_gets_the_shares_of_what_its_split_lea
 def test_a_probability_of_zero_does_not_end_the_search():
     heard_R = [Heard(np.array([[2000.0, -2000.0]], np.float32), np.ones(1, np.float32))] * 4
     assert math.isfinite(fit_temperature(heard_R, np.array([0, 1, 0, 1]), HEAD))
+
+
+def test_a_model_at_chance_states_each_grade_as_often_as_it_was_given_and_not_the_middle_one_for_all():
+    heard_R, grade_R = heard(np.random.default_rng(4), 1.0, recordings=90)
+    grade_R = np.random.default_rng(5).permutation(grade_R)
+    calibrated = calibrate(heard_R, grade_R, folds(np.arange(90) % 5), 3, HEAD)
+    assert (calibrated.probs_RG.cumsum(axis=1)[:, :2] < 0.5).sum(axis=1).tolist() == [1] * 90  # by the median rank
+    assert np.bincount(calibrated.grade_R, minlength=3) == pytest.approx(np.bincount(grade_R, minlength=3), abs=8)
+
+
+def test_a_recording_s_own_fold_has_no_say_in_where_its_grade_ends():
+    heard_R, grade_R = heard(np.random.default_rng(1), 1.0)
+    fold_R = np.arange(len(grade_R)) % 4
+    other_R = np.where(fold_R == 2, 0, grade_R)  # were its cuts moved by these, all of fold 2 would be stated lower
+    one, other = (calibrate(heard_R, given_R, folds(fold_R), 3, HEAD) for given_R in (grade_R, other_R))
+    assert (one.grade_R[fold_R == 2] == other.grade_R[fold_R == 2]).all()
+    assert (one.grade_R[fold_R != 2] != other.grade_R[fold_R != 2]).any()
+    assert (one.cuts_K < other.cuts_K).all()
+
+    probs_RG = np.stack([recording.merged(HEAD, 1.0).probs_G for recording in heard_R])
+    one_R, other_R = (stated_by_shares(probs_RG, given_R, folds(fold_R)) for given_R in (grade_R, other_R))
+    assert (one_R[fold_R == 2] == other_R[fold_R == 2]).all()
+    assert (one_R[fold_R != 2] != other_R[fold_R != 2]).any()
+
+
+def test_the_cuts_of_the_model_state_each_grade_as_often_as_it_was_given():
+    heard_R, grade_R = heard(np.random.default_rng(6), 4.0)
+    calibrated = calibrate(heard_R, grade_R, folds(np.arange(len(grade_R)) % 4), 3, HEAD)
+    score_R = np.array([expected_score(one.merged(HEAD, calibrated.temperature).probs_G) for one in heard_R])
+    stated_R = (calibrated.cuts_K < score_R[:, None]).sum(axis=1)
+    assert np.bincount(stated_R).tolist() == np.bincount(grade_R).tolist()
+
+
+def test_where_nothing_can_be_graded_there_are_no_cuts():
+    calibrated = calibrate([None] * 6, np.array([0, 1, 2, 0, 1, 2]), folds(np.repeat([0, 1], 3)), 3, HEAD)
+    assert (calibrated.temperature, calibrated.cuts_K.tolist()) == (1.0, [])

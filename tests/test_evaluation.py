@@ -20,7 +20,7 @@ from samplecnn.evaluation import (
 from samplecnn.tables import read_csv
 
 GRADE_R = np.tile([0, 1, 2], 5)
-MODEL = Model("model", "f00d", 1.5)
+MODEL = Model("model", "f00d", 1.5, (0.4, 0.6))
 
 
 def scored(sample_rate=500):
@@ -33,7 +33,10 @@ def scored(sample_rate=500):
         sample_rate,
         seed=0,
     )
-    predicted = {MAJORITY: Predicted(majority(GRADE_R, 3), 0.0), "model": Predicted(np.eye(3)[GRADE_R], 12.34)}
+    predicted = {
+        MAJORITY: Predicted(majority(GRADE_R, 3), np.ones(15, np.int64), 0.0),
+        "model": Predicted(np.eye(3)[GRADE_R], GRADE_R, 12.34),
+    }
     return score_graders(task, predicted, MODEL, {"seed": 0})
 
 
@@ -87,7 +90,7 @@ def test_the_temperature_of_the_same_model_is_found_with_what_was_found_of_it(ev
     data = evaluation_files([evaluation])[METRICS_JSON]
     calibration = calibration_of(data, "e", "f00d")
     assert isinstance(calibration, Calibration)
-    assert calibration.temperature == 1.5
+    assert (calibration.temperature, calibration.cuts) == (1.5, (0.4, 0.6))
     assert calibration.evaluation["accuracy"]["value"] == 1
     assert "better than chance" in calibration.evaluation["conclusion"]
 

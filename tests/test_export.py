@@ -8,9 +8,10 @@ import torch
 
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.export import onnx_bytes
+from samplecnn.hearing import Hearing
 from samplecnn.infer import Grader
 from samplecnn.model_folder import NORMALISATION, ModelCard, publish
-from samplecnn.network import SampleCNN
+from samplecnn.network.joined import build
 from samplecnn.ordinal import HEADS
 from samplecnn.segments import SegmentSettings, activity, grading_windows, normalising_gain, take
 from tests.fixtures.scripts import SCRIPTS, run_script
@@ -35,17 +36,17 @@ def _windows() -> np.ndarray:
     return take(wave_T, windows, 0, len(windows), 510) * np.float32(normalising_gain(wave_T, active_F, 500))
 
 
-def _model(head: str, block: str, multi_level: bool = False) -> tuple[ModelCard, SampleCNN]:
+def _model(head: str, block: str, multi_level: bool = False, name: str = "samplecnn") -> tuple[ModelCard, Hearing]:
     plan = plan_for(510, NetworkSettings(block=block, multi_level=multi_level, head=head))
-    network = SampleCNN(plan, 3, head).train()
+    network = build(name, plan, 500, 3, head).train()
     with torch.no_grad():
         for n in range(10):  # BatchNorm statistics of what it hears
             network(torch.randn(8, 510, generator=torch.Generator().manual_seed(n)), torch.arange(8))
-    card = ModelCard(plan=plan, settings=SETTINGS, grades=("C", "B", "Ä"), head=head, temperature=1.7)
+    card = ModelCard(plan=plan, settings=SETTINGS, grades=("C", "B", "Ä"), network=name, head=head, temperature=1.7)
     return card, network.eval()
 
 
-def _agrees(session: onnxruntime.InferenceSession, card: ModelCard, network: SampleCNN) -> None:
+def _agrees(session: onnxruntime.InferenceSession, card: ModelCard, network: Hearing) -> None:
     windows_ST = _windows()
     probs_SG, embedding_SE = Grader(card, network, torch.device("cpu")).hear(windows_ST)
     for rows in (slice(None), slice(0, 1)):  # any number of segments
@@ -60,6 +61,13 @@ def _agrees(session: onnxruntime.InferenceSession, card: ModelCard, network: Sam
 )
 def test_the_exported_network_says_what_pytorch_says(head, block, multi_level):
     card, network = _model(head, block, multi_level)
+    session = onnxruntime.InferenceSession(onnx_bytes(card, network), providers=["CPUExecutionProvider"])
+    _agrees(session, card, network)
+
+
+@pytest.mark.parametrize("name", ["joined", "rhythm"])
+def test_the_exported_rhythm_branch_says_what_pytorch_says(name):
+    card, network = _model("cross-entropy", "plain", name=name)
     session = onnxruntime.InferenceSession(onnx_bytes(card, network), providers=["CPUExecutionProvider"])
     _agrees(session, card, network)
 

@@ -12,6 +12,7 @@ from samplecnn.filters import filters_figure, filters_table, find_filters
 from samplecnn.model_folder import ModelCard, publish
 from samplecnn.network import SampleCNN
 from samplecnn.network.blocks import BLOCKS
+from samplecnn.network.joined import build
 from samplecnn.segments import SegmentSettings
 from samplecnn.tables import parquet_bytes
 from tests.fixtures.scripts import run_script
@@ -107,7 +108,7 @@ def test_the_table_is_read_by_pandas_and_the_figure_is_a_picture():
 
 def test_the_script_writes_both_and_refuses_what_cannot_be(tmp_path):
     settings = SegmentSettings(sample_rate=500, segment_s=1.0, hop_s=0.5)
-    card = ModelCard(plan=PLAN, settings=settings, grades=("C", "B", "A"))
+    card = ModelCard(plan=PLAN, settings=settings, grades=("C", "B", "A"), network="samplecnn")
     publish(str(tmp_path / "model"), card, _network().state_dict())
 
     done = run_script("show_filters", "--model", tmp_path / "model", "--out", tmp_path / "out", "--layers", "2")
@@ -118,3 +119,32 @@ def test_the_script_writes_both_and_refuses_what_cannot_be(tmp_path):
     assert (tmp_path / "out" / FILTERS_PARQUET).exists()
     assert (tmp_path / "out" / FILTERS_PNG).exists()
     assert (refused.returncode, refused.stderr) == (2, "error: --layers 0: choose 1 or more\n")
+
+
+def _published(place, name):
+    settings = SegmentSettings(sample_rate=500, segment_s=1.0, hop_s=0.5)
+    network = build(name, PLAN, 500, 3, seed=1)
+    publish(
+        str(place), ModelCard(plan=PLAN, settings=settings, grades=("C", "B", "A"), network=name), network.state_dict()
+    )
+    return network.eval()
+
+
+def test_of_a_joined_model_the_filters_of_its_samplecnn_are_shown(tmp_path):
+    network = _published(tmp_path / "model", "joined")
+
+    done = run_script("show_filters", "--model", tmp_path / "model", "--out", tmp_path / "out", "--layers", "1")
+
+    assert done.returncode == 0, done.stderr
+    shown = pd.read_parquet(tmp_path / "out" / FILTERS_PARQUET)
+    (alone,) = find_filters(network.samplecnn, 500, seed=0, layers=1)
+    np.testing.assert_allclose(np.stack(shown[contract.WAVEFORM]), alone.waveform_CT, atol=1e-4)
+
+
+def test_a_model_that_hears_rhythm_alone_has_no_filters_to_show(tmp_path):
+    _published(tmp_path / "model", "rhythm")
+    refused = run_script("show_filters", "--model", tmp_path / "model", "--out", tmp_path / "out")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"error: --model {tmp_path / 'model'}: hears rhythm alone")
+    assert len(refused.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()

@@ -8,8 +8,9 @@ import torch
 
 from samplecnn.architecture import Plan
 from samplecnn.errors import JobError
-from samplecnn.fit import fit
+from samplecnn.fit import STARTED, fit
 from samplecnn.network import SampleCNN
+from samplecnn.network.joined import Joined
 from samplecnn.optimisers import STAGES, falling_by_stages, warm_up_and_cosine
 from samplecnn.recipe import FitSettings
 from tests.fixtures.gloo import on_workers
@@ -153,8 +154,14 @@ def _curves(rank, train, valid):
             recipe="paper", epochs=4, crops=4, batch_size=batch_size, patience=1, augment="gain,equaliser"
         )
         for chosen in (settings, staged):
-            curves += [[r.train_loss, r.valid_loss, r.valid_kappa] for r in _run(train, valid, chosen)[1]]
-    return curves
+            curves += [_curve(_network(), train, valid, chosen)]
+    joined = FitSettings(epochs=2, crops=2, batch_size=9, learning_rate=3e-3)
+    return [*curves, _curve(Joined(PLAN, 500, 3), train, valid, joined)]
+
+
+def _curve(network, train, valid, settings):
+    reports = fit(network, train, valid, settings, seed=1, device=CPU)
+    return [[r.train_loss, r.valid_loss, r.valid_kappa] for r in reports]
 
 
 def test_two_workers_have_the_loss_curve_of_one(train, valid):
@@ -162,7 +169,8 @@ def test_two_workers_have_the_loss_curve_of_one(train, valid):
     left, right = on_workers(2, _curves, train, valid)
 
     assert left == right
-    np.testing.assert_allclose(left, one, atol=1e-4)
+    for two, alone in zip(left, one, strict=True):
+        np.testing.assert_allclose(two, alone, atol=1e-4)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_the_epoch_and_the_cure(train, valid):
@@ -223,3 +231,15 @@ def test_augmented_segments_are_others_in_every_epoch_and_do_not_change_what_is_
     )
     assert plain[0].train_loss != augmented[0].train_loss
     assert plain[0].train_loss == pytest.approx(augmented[0].train_loss, abs=0.5)
+
+
+def test_a_network_that_started_from_a_starter_may_be_best_before_any_epoch(train, valid):
+    harmful = FitSettings(epochs=2, crops=1, batch_size=9, learning_rate=10.0)
+    taught, _ = _run(train, valid, FitSettings(epochs=14, crops=4, batch_size=12, learning_rate=1e-2))
+    before = {name: tensor.clone() for name, tensor in taught.state_dict().items()}
+
+    reports = list(fit(taught, train, valid, harmful, seed=1, device=CPU, started=True))
+
+    assert reports[0].learning_rate <= 10.0 * STARTED
+    assert not any(report.best for report in reports)
+    _same(taught.state_dict(), before)

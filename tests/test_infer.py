@@ -188,3 +188,19 @@ def test_windows_heard_in_parts_are_heard_the_same_bit_for_bit():
     assert embedding_SE.dtype == np.float32
     assert merged.probs_G.tobytes() == whole.merged.probs_G.tobytes()
     assert probs_SG.tobytes() == whole.outputs.probs_SG.tobytes()
+
+
+def test_the_stated_grade_is_cut_where_the_model_says():
+    wave_T = tone(4, 1, 0)
+    graded = _grader().grade(wave_T, _active(wave_T))
+    score = graded.merged.score
+
+    def stated(*cuts):
+        again = _grader(cuts=cuts).grade(wave_T, _active(wave_T))
+        assert again.merged.probs_G.tobytes() == graded.merged.probs_G.tobytes()
+        return again.grade
+
+    assert stated(score + 0.01, score + 0.02) == 0
+    assert stated(score - 0.01, score + 0.02) == 1
+    assert stated(score - 0.02, score - 0.01) == 2
+    assert graded.grade == int((np.cumsum(graded.merged.probs_G)[:-1] < 0.5).sum())

@@ -14,9 +14,23 @@ def layer_table(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_papers_network_is_printed_with_its_parameters():
-    printed = layer_table("--samples", "59049", "--sample-rate", "22050", "--classes", "50").stdout
+    printed = layer_table(
+        "--samples", "59049", "--sample-rate", "22050", "--classes", "50", "--network", "samplecnn"
+    ).stdout
     assert "| strided convolution | 3 | 3 | 19683 x 128 | 768 | 3 samples, 0.000136 s |" in printed
     assert printed.endswith("1,869,874 trainable parameters\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("joined", "joined with the rhythm branch: 1,287,995 trainable parameters"),
+        ("rhythm", "the rhythm branch alone: 34,107 trainable parameters"),
+    ],
+)
+def test_a_last_line_counts_the_rhythm_branch(name, line):
+    lines = layer_table("--network", name).stdout.splitlines()
+    assert lines[-2:] == ["1,253,891 trainable parameters", line]
 
 
 def test_every_choice_shows_in_the_table():

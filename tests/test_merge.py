@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samplecnn.contract import SILENT_SEGMENT_ACTIVITY
-from samplecnn.merge import MERGE_RULES, Mean, Merged, SegmentOutputs, expected_score, merge_rule
+from samplecnn.merge import (
+    MERGE_RULES,
+    Mean,
+    SegmentOutputs,
+    cuts_at_shares,
+    expected_score,
+    merge_rule,
+    stated_grade,
+)
 
 
 @st.composite
@@ -34,7 +42,7 @@ def test_a_merged_grade_is_a_distribution_with_weights_that_add_up_to_one(name, 
     assert (merged.probs_G >= 0).all()
     assert (merged.weight_S >= 0).all()
     assert 0 <= merged.score <= 1
-    assert merged.confidence == merged.probs_G[merged.grade]
+    assert merged.score == expected_score(merged.probs_G)
 
 
 @every_rule
@@ -70,7 +78,7 @@ def test_segments_that_agree_are_not_contradicted(name):
     merged = merge_rule(name, {})(SegmentOutputs(probs_SG, np.zeros((5, 4), np.float32), np.ones(5, np.float32)))
 
     np.testing.assert_allclose(merged.probs_G, [0.1, 0.2, 0.7])
-    assert merged.grade == 2
+    assert stated_grade(merged.probs_G) == 2
 
 
 @every_rule
@@ -101,12 +109,8 @@ def test_the_threshold_of_silence_is_a_parameter():
     ("probs_G", "grade"),
     [([0.2, 0.2, 0.6], 2), ([0.3, 0.3, 0.4], 1), ([0.45, 0.1, 0.45], 1), ([1, 0, 0], 0), ([0.25, 0.0, 0.75], 2)],
 )
-def test_the_grade_is_the_median_rank(probs_G, grade):
-    probs_G = np.array(probs_G, np.float64)
-    merged = Merged(probs_G, expected_score(probs_G), np.ones(1))
-
-    assert merged.grade == grade
-    assert merged.confidence == probs_G[grade]
+def test_without_cuts_the_grade_is_the_median_rank(probs_G, grade):
+    assert stated_grade(np.array(probs_G, np.float64)) == grade
 
 
 @given(st.integers(2, 6), st.integers(0, 2**32))
@@ -116,3 +120,25 @@ def test_the_score_runs_from_worst_to_best(grades, seed):
     assert expected_score(worst) == 0
     assert expected_score(best) == 1
     assert 0 <= expected_score(np.random.default_rng(seed).dirichlet(np.ones(grades))) <= 1
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 1000))
+def test_cuts_at_shares_state_each_grade_as_often_as_it_was_given(given_R, seed):
+    grade_R = np.array(given_R)
+    # Unsure of itself: all scores lie within a hundredth of the middle.
+    up_R = np.random.default_rng(seed).permutation(len(grade_R)) / len(grade_R) * 0.01
+    probs_RG = np.full((len(grade_R), 5), 0.2) + up_R[:, None] * np.array([-1, 0, 0, 0, 1])
+    score_R = np.array([expected_score(probs_G) for probs_G in probs_RG])
+
+    cuts_K = cuts_at_shares(score_R, grade_R, 5)
+    stated_R = np.array([stated_grade(probs_G, cuts_K) for probs_G in probs_RG])
+
+    assert np.bincount(stated_R, minlength=5).tolist() == np.bincount(grade_R, minlength=5).tolist()
+    assert (np.diff(stated_R[np.argsort(score_R)]) >= 0).all()
+    assert list(cuts_K) == sorted(cuts_K)
+
+
+def test_a_grade_is_stated_by_how_many_cuts_lie_below_the_score():
+    probs_G = np.array([0.5, 0.1, 0.4])  # score 0.45
+    stated = [stated_grade(probs_G, cuts) for cuts in ([0.5, 0.6], [0.44, 0.6], [0.1, 0.44], [0.45, 0.45], [])]
+    assert stated == [0, 1, 2, 0, 0]

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from samplecnn.architecture import Plan
+from samplecnn.architecture import NETWORK_NAMES, Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
 from samplecnn.errors import UserError
 from samplecnn.model_folder import ModelCard, card_from_json, load, publish, use
@@ -23,13 +23,14 @@ CARD = ModelCard(
     plan=PLAN,
     settings=SegmentSettings(sample_rate=500, segment_s=1.0, hop_s=0.5),
     grades=("C", "B", "A"),
+    network="samplecnn",
     training_data="0123abcd",
     metrics={"accuracy": {"value": 0.7, "low": 0.5, "high": 0.9}},
 )
 
 
 def _weights(seed: int = 0) -> dict[str, torch.Tensor]:
-    state = CARD.network().state_dict()
+    state = CARD.build().state_dict()
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.rand(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor
@@ -69,6 +70,20 @@ def test_a_model_of_any_block_and_head_comes_back(block, head, place):
     assert torch.equal(loaded(waveform_BT), network(waveform_BT))
 
 
+@pytest.mark.parametrize("name", NETWORK_NAMES)
+def test_a_model_of_any_network_comes_back_with_its_cuts(name, place):
+    card = dataclasses.replace(CARD, network=name, cuts=(0.4, 0.55))
+    network = card.build().eval()
+    waveform_BT = torch.randn(2, 500, generator=torch.Generator().manual_seed(0))
+
+    publish(place, card, network.state_dict())
+
+    again, loaded = load(place)
+    assert (again.network, again.cuts) == (name, (0.4, 0.55))
+    assert torch.equal(loaded(waveform_BT), network(waveform_BT))
+    assert again.model_id != dataclasses.replace(again, cuts=()).model_id
+
+
 def test_the_file_lists_the_grades_best_first_and_says_what_was_left_to_defaults(place, tmp_path):
     card = publish(place, CARD, _weights())
 
@@ -76,9 +91,9 @@ def test_the_file_lists_the_grades_best_first_and_says_what_was_left_to_defaults
 
     assert told["grades"] == ["A", "B", "C"]
     assert told["merge"] == {"rule": "mean", "parameters": {"silent_below": 0.2}}
-    assert told["format"] == 3
+    assert told["format"] == 4
     assert told["network"] == {
-        "family": "SampleCNN",
+        "name": "samplecnn",
         "head": "cross-entropy",
         "plan": {
             "segment_samples": 500,
@@ -283,6 +298,12 @@ def _forge(**network):
     return forged
 
 
+def _forge_network(folder):
+    told = json.loads((folder / MODEL_FILE).read_text())
+    card = dataclasses.replace(CARD, network="rhythm", weights_sha256=told["weights_sha256"])
+    (folder / MODEL_FILE).write_bytes(card.to_json())
+
+
 def _rewrite_weights(change):
     """Weights that the card vouches for, but that are not what its network needs."""
 
@@ -321,12 +342,16 @@ DAMAGES = {
     "more of a plan": (_edit(lambda told: told["network"]["plan"].update(magic=1)), "damaged .*magic"),
     "a plan without a field": (_edit(lambda told: told["network"]["plan"].pop("multi_level")), "lacks multi_level"),
     "another block": (_forge(block="se"), r"does not fit .*blocks\.0\.gate"),
+    "an unknown network": (_edit(lambda told: told["network"].update(name="magic")), "'magic' is none of joined"),
+    "another network": (_forge_network, r"does not fit .*rhythm\.filters"),
+    "cuts out of order": (_edit(lambda told: told.update(cuts=[0.6, 0.4])), "damaged .*in rising order"),
+    "moved cuts": (_edit(lambda told: told.update(cuts=[0.1, 0.2])), "changed after it was written"),
     "another head": (_forge(head="corn"), r"does not fit .*head\.weight"),
     "a terabyte": (_forge(widths=(65536,) * 5), r"does not fit .*first\.weight"),
     "an unknown merge parameter": (_edit(lambda told: told["merge"]["parameters"].update(x=1)), "damaged"),
     "an impossible plan": (_edit(lambda told: told["network"]["plan"].update(stride=10**9)), "damaged"),
-    "a later format": (_edit(lambda told: told.update(format=4)), "has format 4, this version reads 3: update"),
-    "an earlier format": (_edit(lambda told: told.update(format=2)), "has format 2, this version reads 3: train again"),
+    "a later format": (_edit(lambda told: told.update(format=5)), "has format 5, this version reads 4: update"),
+    "an earlier format": (_edit(lambda told: told.update(format=3)), "has format 3, this version reads 4: train again"),
     "other rules": (_edit(lambda told: told["activity"].update(frame_s=0.1)), "other rules of silence and level"),
     "grades swapped by hand": (_edit(lambda told: told.update(grades=["B", "A", "C"])), "changed after it was written"),
     "other weights": (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"12345678"), "does not belong to"),
@@ -394,6 +419,11 @@ def test_a_card_that_contradicts_itself_is_a_defect():
         dataclasses.replace(CARD, grades=("A", "A"))
     with pytest.raises(ValueError, match="above 0"):
         dataclasses.replace(CARD, temperature=float("nan"))
+    for cuts in ((0.6, 0.4), (0.5,), (0.2, 0.4, 0.6)):
+        with pytest.raises(ValueError, match="in rising order"):
+            dataclasses.replace(CARD, cuts=cuts)
+    with pytest.raises(ValueError, match="none of joined"):
+        dataclasses.replace(CARD, network="magic")
 
 
 def test_metrics_that_are_no_numbers_are_found_before_anything_is_written(place):

@@ -165,3 +165,21 @@ def test_following_the_loss_of_every_head_finds_the_grade(name):
         outputs = (outputs - 5 * gradient).detach().requires_grad_()
 
     assert head.probs(outputs).argmax(1).tolist() == grade.tolist()
+
+
+@every_head
+@given(grades=st.integers(2, 8), seed=st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_outputs_of_is_the_inverse_of_probs(name, grades, seed):
+    head = HEADS[name]
+    rng = np.random.default_rng(seed)
+    probs_BG = torch.from_numpy(0.98 * rng.dirichlet(np.ones(grades), 6) + 0.02 / grades)
+
+    outputs_BO = head.outputs_of(probs_BG)
+
+    assert outputs_BO.shape == (6, head.outputs(grades))
+    torch.testing.assert_close(head.probs(outputs_BO), probs_BG, atol=1e-9, rtol=0)
+    equal_BG = torch.full((1, grades), 1 / grades, dtype=torch.float64)
+    torch.testing.assert_close(
+        head.outputs_of(equal_BG), torch.zeros(1, head.outputs(grades)).double(), atol=1e-9, rtol=0
+    )

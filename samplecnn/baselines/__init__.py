@@ -1,7 +1,7 @@
 """Graders that a model must beat before anybody believes it, on the same folds and by the same metrics.
 
 The majority knows only how often each grade was given; outer.py what can be known without listening; log_mel.py hears a
-spectrogram, as statistics for a logistic regression and as a small network.
+spectrogram, as statistics for a logistic regression and as a small network; onsets.py the rhythm, as statistics.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from samplecnn.folds import Split
 OUTER = "loudness, duration, format"
 LOG_MEL = "log-mel statistics"
 LOG_MEL_CNN = "log-mel CNN"
+ONSETS = "rhythm statistics"
 
 # R recordings, F features, G grades (0 = worst).
 Float64 = npt.NDArray[np.float64]

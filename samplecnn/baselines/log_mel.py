@@ -62,12 +62,15 @@ class LogMelCNN(Hearing):
         self.head = HEADS[head].layer(2 * WIDTHS[-1], grades)
         he_uniform(self, seed)
 
-    def hear(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
         x_BCF = self.norm(self.log_mel(waveform_BT))
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x_BCF = self.pool(functional.relu(norm(conv(x_BCF))))
-        embedding_BE = torch.cat([x_BCF.mean(dim=2), x_BCF.amax(dim=2)], dim=1)
-        return self.head(self.dropout(embedding_BE, key_B)), embedding_BE
+        return torch.cat([x_BCF.mean(dim=2), x_BCF.amax(dim=2)], dim=1)
+
+    def dropped(self, embedding_BE: Tensor, key_B: Tensor | None) -> Tensor:
+        dropped_BE: Tensor = self.dropout(embedding_BE, key_B)
+        return dropped_BE
 
 
 def log_mel_features(recordings: RecordingSet) -> npt.NDArray[np.float64]:

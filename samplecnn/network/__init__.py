@@ -67,8 +67,8 @@ class SampleCNN(Hearing):
         self.head = HEADS[head].layer(plan.embedding, grades)
         he_uniform(self, seed)
 
-    def hear(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """outputs_BO and embedding_BE, what the head sees before dropout (E = plan.embedding)."""
+    def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
+        """embedding_BE, what the head sees before dropout (E = plan.embedding)."""
         samples = self.segment_samples
         if waveform_BT.ndim != 2 or waveform_BT.shape[1] != samples:
             raise ValueError(f"segments of shape {tuple(waveform_BT.shape)}: this network hears [B, {samples}]")
@@ -78,9 +78,11 @@ class SampleCNN(Hearing):
             levels.append(x_BCF)
         if self.plan.multi_level:
             x_BCF = torch.cat([level_BCF.amax(dim=2, keepdim=True) for level_BCF in levels[-LEVELS:]], dim=1)
-        x_BCF = functional.relu(self.last_norm(self.last(x_BCF)))
-        embedding_BE = x_BCF.amax(dim=2)
-        return self.head(self.dropout(embedding_BE, key_B)), embedding_BE
+        return functional.relu(self.last_norm(self.last(x_BCF))).amax(dim=2)
+
+    def dropped(self, embedding_BE: Tensor, key_B: Tensor | None) -> Tensor:
+        dropped_BE: Tensor = self.dropout(embedding_BE, key_B)
+        return dropped_BE
 
     def strided(self, waveform_BT: Tensor) -> Tensor:
         """What the first layer makes of waveforms of any length, [B, C, ceil(T / stride)]."""

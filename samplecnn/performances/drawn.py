@@ -33,8 +33,8 @@ from samplecnn.performances.player import (
     perform,
 )
 
-_OWN_WAY = 0.35  # chance of a fault to be drawn without regard to skill, in every take
-_HABITS = 0.7  # sd of the log factor by which a performer's fault differs from what his skill says
+_OWN_WAY = 0.15  # chance of a fault to be drawn without regard to skill, in every take; at 0.35 skill was hardly learnt
+_HABITS = 0.5  # sd of the log factor by which a performer's fault differs from what his skill says
 _TASTES = 0.35  # the same of his expression, beyond what expression_of varies
 _FORM_OF_THE_DAY = 0.03  # sd of a performer's skill from one take to the next
 

@@ -4,6 +4,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,11 @@ import ray
 import torch
 
 from samplecnn.architecture import NetworkSettings, plan_for
-from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, OUTER, held_out_logistic, majority
+from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, ONSETS, OUTER, held_out_logistic, majority
 from samplecnn.baselines.log_mel import LogMelCNN, log_mel_features
+from samplecnn.baselines.onsets import onset_features
 from samplecnn.baselines.outer import FEATURE_COLUMNS, outer_features
-from samplecnn.calibration import Heard, calibrate
+from samplecnn.calibration import Heard, calibrate, stated_by_shares
 from samplecnn.contract import METRICS_CSV, RECORDING
 from samplecnn.cross_validation import HeldOut, hold_out
 from samplecnn.errors import UserError
@@ -37,13 +39,15 @@ from samplecnn.labels import LabelSettings
 from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.pipelines.runtime import Progress, ray_session
 from samplecnn.pipelines.train import new_network, recording_set
-from samplecnn.recipe import FitSettings
+from samplecnn.recipe import NO_STARTER, FitSettings
+from samplecnn.starter import Starter, starter_for
 from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-MODEL = "SampleCNN"
-NETWORKS = (LOG_MEL_CNN, MODEL)  # fitted in Ray tasks, one a split; the other graders take moments
+NAMES = {"samplecnn": "SampleCNN", "rhythm": "rhythm", "joined": "SampleCNN + rhythm"}  # of networks, for people
+UNSTARTED = ", no starter"  # after the model's name: the same network from nothing, to show what the starter brings
+FEATURES = {LOG_MEL: log_mel_features, ONSETS: onset_features}
 PROBE = "evaluation.probe"  # written and removed before any work; one that a kill left behind is written over
 FOLD_RETRIES = 3  # a fold's worker may be lost; the fold is computed again, with the same result
 
@@ -113,34 +117,42 @@ def _evaluated(
     grades, fold_R = len(data.grades), np.zeros(len(data.recordings), np.int32)
     for number, split in enumerate(parted):
         fold_R[split.held_R] = number
+    segments = data.folder.settings
+    starter = starter_for(fit_settings.init, segments.sample_rate, plan_for(segments.segment_samples, network_settings))
     shared = ray.put(data)
-    spectra = _log_mel_features.remote(shared)
-    heard = _heard(shared, data, parted, network_settings, fit_settings, seed)
+    features = {name: _features.remote(shared, name) for name in FEATURES}
+    heard = _heard(shared, data, parted, network_settings, fit_settings, starter, seed)
     started = time.process_time()
     outer_RF = outer_features(_columns(data), data.folder.recordings, data.recordings)
     outer_cpu_s = time.process_time() - started
-    log_mel_RF, log_mel_cpu_s = ray.get(spectra)
+    commonest_RG = majority(data.grade_R, grades)
     predicted = {
-        MAJORITY: Predicted(majority(data.grade_R, grades), 0.0),
+        MAJORITY: Predicted(commonest_RG, commonest_RG.argmax(axis=1), 0.0),
         OUTER: _regressed(data, parted, outer_RF, outer_cpu_s),
-        LOG_MEL: _regressed(data, parted, log_mel_RF, log_mel_cpu_s),
+        **{name: _regressed(data, parted, *ray.get(found)) for name, found in features.items()},
     }
-    for name in NETWORKS:
+    calibrated = {}
+    for name in heard:
         heard_R = [heard[name].heard.get(recording) for recording in data.recordings]
-        calibrated = calibrate(heard_R, data.grade_R, parted, grades, network_settings.head)
-        predicted[name] = Predicted(calibrated.probs_RG, heard[name].cpu_s)
-    # The last network is the model: its temperature is what `train` would give it.
-    model = Model(MODEL, data.fingerprint(network_settings, fit_settings), calibrated.temperature)
+        calibrated[name] = calibrate(heard_R, data.grade_R, parted, grades, network_settings.head)
+        predicted[name] = Predicted(calibrated[name].probs_RG, calibrated[name].grade_R, heard[name].cpu_s)
+    name = NAMES[network_settings.network]
+    model = Model(
+        name,
+        data.fingerprint(network_settings, fit_settings, starter),
+        calibrated[name].temperature,
+        tuple(calibrated[name].cuts_K.tolist()),
+    )
     described = {
         "segments": settings_dict(data.folder.settings),
         "labels": settings_dict(label_settings),
         "evaluation": settings_dict(settings),
         "network": settings_dict(network_settings),
         "fit": settings_dict(fit_settings),
+        "starter": starter.id if starter else NO_STARTER,
         "seed": seed,
     }
-    rate = data.folder.settings.sample_rate
-    task = Task(data.recordings, data.grade_R, data.group_CR, fold_R, data.grades, rate, seed)
+    task = Task(data.recordings, data.grade_R, data.group_CR, fold_R, data.grades, segments.sample_rate, seed)
     return score_graders(task, predicted, model, described)
 
 
@@ -150,18 +162,32 @@ def _heard(
     parted: list[Split],
     network_settings: NetworkSettings,
     fit_settings: FitSettings,
+    starter: Starter | None,
     seed: int,
 ) -> dict[str, HeldOut]:
     """What each network said of each recording while it was held out, all splits together."""
     gpu = int("GPU" in ray.cluster_resources())  # type: ignore[no-untyped-call]
     task = _hold_out.options(num_gpus=gpu)
+    names = [LOG_MEL_CNN, *NAMES.values()]
+    if starter:
+        names.append(NAMES[network_settings.network] + UNSTARTED)
+    shared_starter: ray.ObjectRef[Starter | None] = ray.put(starter)
+    nothing: ray.ObjectRef[Starter | None] = ray.put(None)
     pending = [
-        task.remote(shared, split, name, network_settings, fit_settings, seed)
-        for name in reversed(NETWORKS)  # the long ones first
+        task.remote(
+            shared,
+            split,
+            name,
+            network_settings,
+            fit_settings,
+            nothing if name.endswith(UNSTARTED) else shared_starter,
+            seed,
+        )
+        for name in reversed(names)  # the long ones first
         for split in parted
     ]
-    heard: dict[str, dict[str, Heard | None]] = {name: {} for name in NETWORKS}
-    cpu_s = dict.fromkeys(NETWORKS, 0.0)
+    heard: dict[str, dict[str, Heard | None]] = {name: {} for name in names}
+    cpu_s = dict.fromkeys(names, 0.0)
     progress = Progress(len(pending), " fit")
     while pending:
         ready, pending = ray.wait(pending)
@@ -170,7 +196,7 @@ def _heard(
             cpu_s[name] += held.cpu_s
             progress.add()
     progress.close()
-    return {name: HeldOut(heard[name], np.nan, 0, cpu_s[name]) for name in NETWORKS}
+    return {name: HeldOut(heard[name], np.nan, 0, cpu_s[name]) for name in names}
 
 
 def _columns(data: Labelled) -> pa.Table:
@@ -184,17 +210,19 @@ def _regressed(data: Labelled, parted: list[Split], features_RF: Float64, cpu_s:
     """A logistic regression's predictions from these features. cpu_s: what the features cost."""
     started = time.process_time()
     probs_RG = held_out_logistic(features_RF, data.grade_R, parted, len(data.grades))
-    return Predicted(probs_RG, cpu_s + time.process_time() - started)
+    stated_R = stated_by_shares(probs_RG, data.grade_R, parted)
+    return Predicted(probs_RG, stated_R, cpu_s + time.process_time() - started)
 
 
 @ray.remote(num_cpus=1, max_retries=FOLD_RETRIES)
-def _log_mel_features(data: Labelled) -> tuple[Float64, float]:
-    """log_mel_features of all recordings, those of silent ones NaN; and what they cost in CPU seconds."""
+def _features(data: Labelled, name: str) -> tuple[Float64, float]:
+    """The features of all recordings that a linear grader hears, those of silent ones NaN; and what they cost in CPU
+    seconds."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
         started = time.process_time()
-        found_RF = log_mel_features(recordings)
+        found_RF = FEATURES[name](recordings)
         features_RF = np.full((len(data.recordings), found_RF.shape[1]), np.nan)
         features_RF[[data.recordings.index(name) for name in recordings.names]] = found_RF
         return features_RF, time.process_time() - started
@@ -202,7 +230,13 @@ def _log_mel_features(data: Labelled) -> tuple[Float64, float]:
 
 @ray.remote(num_cpus=1, max_retries=FOLD_RETRIES)
 def _hold_out(
-    data: Labelled, split: Split, name: str, network_settings: NetworkSettings, settings: FitSettings, seed: int
+    data: Labelled,
+    split: Split,
+    name: str,
+    network_settings: NetworkSettings,
+    settings: FitSettings,
+    starter: Starter | None,
+    seed: int,
 ) -> tuple[str, HeldOut]:
     """Train one network without what a split holds out, and hear that: (name, what it said)."""
     torch.set_num_threads(1)  # one core a fit, and the same result however many run at once
@@ -211,7 +245,7 @@ def _hold_out(
         row = {recording: i for i, recording in enumerate(data.recordings)}
         rows_R = np.array([row[recording] for recording in recordings.names])  # silent ones are left out
         return name, hold_out(
-            _network(name, data, network_settings, seed),
+            _network(name, data, network_settings, starter, seed),
             recordings,
             np.flatnonzero(split.learn_R[rows_R]),
             np.flatnonzero(split.held_R[rows_R]),
@@ -219,11 +253,15 @@ def _hold_out(
             head=network_settings.head,
             seed=seed,
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            started=starter is not None and name != LOG_MEL_CNN,
         )
 
 
-def _network(name: str, data: Labelled, network_settings: NetworkSettings, seed: int) -> Hearing:
+def _network(
+    name: str, data: Labelled, network_settings: NetworkSettings, starter: Starter | None, seed: int
+) -> Hearing:
     segments, grades = data.folder.settings, len(data.grades)
     if name == LOG_MEL_CNN:
         return LogMelCNN(segments.segment_samples, segments.sample_rate, grades, network_settings.head, seed)
-    return new_network(segments, network_settings, grades, seed)
+    chosen = next(network for network, told in NAMES.items() if told == name.removesuffix(UNSTARTED))
+    return new_network(segments, replace(network_settings, network=chosen), grades, starter, seed)

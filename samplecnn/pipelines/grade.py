@@ -63,10 +63,10 @@ from samplecnn.contract import (
     segment_grades_schema,
 )
 from samplecnn.errors import RecordingError, UserError
+from samplecnn.hearing import Hearing
 from samplecnn.infer import BATCH, Grader, RecordingGrade, merge_windows
 from samplecnn.merge import SegmentOutputs
 from samplecnn.model_folder import ModelCard
-from samplecnn.network import SampleCNN
 from samplecnn.pipelines.prepare import COMMIT_EVERY_S, COMMIT_RECORDINGS
 from samplecnn.pipelines.runtime import Outcome, Progress, failed_text, ray_session, require_recordings
 from samplecnn.pipelines.windows import WindowCutter
@@ -250,11 +250,11 @@ class _Run:
             MODEL_ID: self._card.model_id,
             GRADED_AT: datetime.now(UTC),
         }
-        if graded.merged:
+        if graded.merged is not None and graded.grade is not None:
             row |= {
-                GRADE: self._card.grades[graded.merged.grade],
+                GRADE: self._card.grades[graded.grade],
                 SCORE: graded.merged.score,
-                CONFIDENCE: graded.merged.confidence,
+                CONFIDENCE: float(graded.merged.probs_G[graded.grade]),
                 **self._probabilities(graded.merged.probs_G.tolist()),
             }
         return row
@@ -353,7 +353,7 @@ def _count(rows: pa.Table, grade: str) -> int:
 
 
 def _hear_in_parallel(
-    source: Store, card: ModelCard, network: SampleCNN, todo: list[Item], workers: int
+    source: Store, card: ModelCard, network: Hearing, todo: list[Item], workers: int
 ) -> Iterator[dict[str, Any]]:
     gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     rows = [{"item": json.dumps(vars(item))} for item in todo]
@@ -390,7 +390,7 @@ class WindowGrader:
     def __init__(self, card: ModelCard, weights: Mapping[str, torch.Tensor], on_gpu: bool) -> None:
         if not on_gpu:
             torch.set_num_threads(1)  # one a process: the graders share the machine, and sums keep their order
-        network = card.network()
+        network = card.build()
         network.load_state_dict(weights)
         self._grader = Grader(card, network, torch.device("cuda" if on_gpu else "cpu"))
         self._samples = card.settings.segment_samples

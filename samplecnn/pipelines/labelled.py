@@ -14,8 +14,9 @@ from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
 from samplecnn.labels import Label, LabelSettings, join, read_labels, require_gradable
 from samplecnn.pipelines.runtime import some_names
-from samplecnn.recipe import FitSettings
+from samplecnn.recipe import NO_STARTER, FitSettings
 from samplecnn.segment_folder import SegmentsFolder, open_segments
+from samplecnn.starter import Starter
 from samplecnn.store import open_store
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,9 @@ class Labelled:
     group_CR: list[list[str]]
     grades: tuple[str, ...]
 
-    def fingerprint(self, network: NetworkSettings, fit: FitSettings, seed: int | None = None) -> str:
+    def fingerprint(
+        self, network: NetworkSettings, fit: FitSettings, starter: Starter | None, seed: int | None = None
+    ) -> str:
         """A hash of the data and of what is done with it: equal means that the same model would come out, or, without
         a seed, one that was trained in the same way."""
         rows = [
@@ -45,8 +48,12 @@ class Labelled:
             "recordings": rows,
             "grades": self.grades,
             "segments": settings_dict(self.folder.settings),
-            "network": {"plan": asdict(plan_for(self.folder.settings.segment_samples, network)), "head": network.head},
-            "fit": settings_dict(fit),
+            "network": {
+                "name": network.network,
+                "plan": asdict(plan_for(self.folder.settings.segment_samples, network)),
+                "head": network.head,
+            },
+            "fit": {**settings_dict(fit), "init": starter.id if starter else NO_STARTER},
             "seed": seed,
         }
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]

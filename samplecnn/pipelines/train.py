@@ -8,7 +8,6 @@ the model folder, never in it, and go when the model is published.
 import logging
 import os
 import tempfile
-import threading
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -25,13 +24,16 @@ from samplecnn.batches import RecordingSet, held_back, read_recordings
 from samplecnn.contract import METRICS_JSON
 from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import Calibration, calibration_of
+from samplecnn.hearing import Hearing
 from samplecnn.labels import Label, LabelSettings
 from samplecnn.model_folder import ModelCard
-from samplecnn.network import SampleCNN
+from samplecnn.network.joined import build
+from samplecnn.pipelines.journal import Followed, Journal
 from samplecnn.pipelines.labelled import Labelled, labelled, read_file
 from samplecnn.pipelines.runtime import ray_session, told_by_worker
-from samplecnn.recipe import FitSettings
+from samplecnn.recipe import NO_STARTER, FitSettings
 from samplecnn.segments import SegmentSettings
+from samplecnn.starter import Starter, start, starter_for
 from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,6 @@ log = logging.getLogger(__name__)
 CHECKPOINT = "state.pt"
 MOST_FAILURES = 3  # workers lost before the job gives up; Ray's default gives up at once
 START_LIMIT_S = 900  # a GPU machine takes minutes to boot; without a limit Ray waits for ever
-POLL_S = 0.5
 
 
 def train(
@@ -63,8 +64,9 @@ def train(
     data = labelled(segments, labels, label_settings)
     settings = data.folder.settings
     plan = plan_for(settings.segment_samples, network_settings)
-    run = data.fingerprint(network_settings, fit_settings, seed)
-    calibration = _calibration(evaluation, data.fingerprint(network_settings, fit_settings))
+    starter = starter_for(fit_settings.init, settings.sample_rate, plan)
+    run = data.fingerprint(network_settings, fit_settings, starter, seed)
+    calibration = _calibration(evaluation, data.fingerprint(network_settings, fit_settings, starter))
     place = open_store(model).root  # a wrong place is refused now, not after hours
     if place.startswith("gs://") and "/" not in place.removeprefix("gs://"):  # its checkpoints would go into another
         raise UserError(f"--model {model}: is a whole bucket: name a folder in it, such as {place}/model")
@@ -82,11 +84,12 @@ def train(
         workers = workers or max(1, gpus)
         _require_room(workers, gpus, cpus)
         threads = _threads(workers, gpus)
-        journal = _Journal.remote()  # type: ignore[attr-defined]
+        journal = Journal.remote()  # type: ignore[attr-defined]
         config = {
             "data": data,
             "network": network_settings,
             "fit": fit_settings,
+            "starter": starter,
             "seed": seed,
             "threads": threads,
             "journal": journal,
@@ -112,7 +115,7 @@ def train(
             ),
         )
         try:
-            with _Followed(journal):
+            with Followed(journal):
                 result = trainer.fit()
         except TrainingFailedError as error:
             raise told_by_worker(error) from error
@@ -122,22 +125,28 @@ def train(
             raise JobError(f"training ended without a checkpoint; {result.error or 'no reason was given'}")
         state = _read_state(result.checkpoint)
     history = state["history"]
-    best = max((row for row in history if row["best"]), key=lambda row: int(row["epoch"]))
+    best = next((row for row in reversed(history) if row["best"]), None)  # none: the starter as it is
     card = _calibrated(
         ModelCard(
             plan=plan,
             settings=settings,
             grades=data.grades,
+            network=network_settings.network,
             head=network_settings.head,
             training_data=run,
-            metrics={"recordings": len(data.recordings), "best_epoch": best["epoch"], "history": history},
+            metrics={
+                "recordings": len(data.recordings),
+                "starter": starter.id if starter else NO_STARTER,
+                "best_epoch": best["epoch"] if best else 0,
+                "history": history,
+            },
         ),
         calibration,
     )
     card = model_folder.publish(model, card, state["fit"]["best"])
     _clear(checkpoints)
-    held = f", held-out kappa {best['valid_kappa']:.2f}" if best["valid_kappa"] is not None else ""
-    ended = f"best after epoch {best['epoch']} of {history[-1]['epoch']}{held}"
+    held = f", held-out kappa {best['valid_kappa']:.2f}" if best and best["valid_kappa"] is not None else ""
+    ended = f"best after epoch {best['epoch'] if best else 0} of {history[-1]['epoch']}{held}"
     return f"{model}: model {card.model_id}, {ended}, {_told(calibration)}"
 
 
@@ -152,7 +161,10 @@ def _calibrated(card: ModelCard, calibration: Calibration | None) -> ModelCard:
     if calibration is None:
         return card
     return replace(
-        card, temperature=calibration.temperature, metrics={**card.metrics, "evaluation": calibration.evaluation}
+        card,
+        temperature=calibration.temperature,
+        cuts=calibration.cuts,
+        metrics={**card.metrics, "evaluation": calibration.evaluation},
     )
 
 
@@ -162,9 +174,9 @@ def _told(calibration: Calibration | None) -> str:
     return f"calibrated (temperature {calibration.temperature:.2f})"
 
 
-def _settled(model: str, card: ModelCard, network: SampleCNN, calibration: Calibration | None) -> str:
+def _settled(model: str, card: ModelCard, network: Hearing, calibration: Calibration | None) -> str:
     """A model that is trained already needs at most another temperature."""
-    if calibration is None or calibration.temperature == card.temperature:
+    if calibration is None or (calibration.temperature, calibration.cuts) == (card.temperature, card.cuts):
         told = "trained already on these labels with these settings"
         return f"{model}: {told} (model {card.model_id}): nothing to do"
     card = model_folder.publish(model, _calibrated(card, calibration), network.state_dict())
@@ -178,7 +190,7 @@ def _clear(checkpoints: Store) -> None:
         filesystem.delete_dir(base)
 
 
-def _trained_already(model: str, run: str) -> tuple[ModelCard, SampleCNN] | None:
+def _trained_already(model: str, run: str) -> tuple[ModelCard, Hearing] | None:
     """The model in this folder, if it came out of this very run."""
     try:
         card, network = model_folder.load(model)
@@ -212,9 +224,15 @@ def recording_set(data: Labelled, folder: str) -> RecordingSet:
     return read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)
 
 
-def new_network(segments: SegmentSettings, network: NetworkSettings, grades: int, seed: int) -> SampleCNN:
+def new_network(
+    segments: SegmentSettings, settings: NetworkSettings, grades: int, starter: Starter | None, seed: int
+) -> Hearing:
     """The network that a fit starts from."""
-    return SampleCNN(plan_for(segments.segment_samples, network), grades, network.head, seed)
+    plan = plan_for(segments.segment_samples, settings)
+    network = build(settings.network, plan, segments.sample_rate, grades, settings.head, seed)
+    if starter:
+        start(network, starter, settings.head, grades)
+    return network
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -228,7 +246,7 @@ def _worker(config: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         learn, check = held_back(recording_set(data, folder), config["seed"])
         settings: NetworkSettings = config["network"]
-        network = new_network(data.folder.settings, settings, len(data.grades), config["seed"])
+        network = new_network(data.folder.settings, settings, len(data.grades), config["starter"], config["seed"])
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         history = state["history"]
         reports = fitting.fit(
@@ -239,6 +257,7 @@ def _worker(config: dict[str, Any]) -> None:
             seed=config["seed"],
             device=device,
             head=settings.head,
+            started=config["starter"] is not None,
             state=state["fit"],
         )
         while True:
@@ -264,49 +283,3 @@ def _read_state(checkpoint: Checkpoint) -> dict[str, Any]:
     with checkpoint.as_directory() as folder:
         state = torch.load(os.path.join(folder, CHECKPOINT), weights_only=True, map_location="cpu")
     return dict(state)
-
-
-@ray.remote(num_cpus=0)
-class _Journal:
-    """Carries the workers' lines to the driver's terminal."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._refusal = ""
-
-    def add(self, line: str) -> None:
-        self._lines.append(line)
-
-    def refuse(self, why: str) -> None:
-        self._refusal = why
-
-    def refusal(self) -> str:
-        return self._refusal
-
-    def since(self, count: int) -> list[str]:
-        return self._lines[count:]
-
-
-class _Followed:
-    """Logs a journal's lines for as long as the block lasts."""
-
-    def __init__(self, journal: Any) -> None:
-        self._journal, self._seen = journal, 0
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _follow(self) -> None:
-        last = False
-        while not last:
-            last = self._done.wait(POLL_S)  # once more after the end, for the last lines
-            lines = ray.get(self._journal.since.remote(self._seen))
-            self._seen += len(lines)
-            for line in lines:
-                log.info("%s", line)

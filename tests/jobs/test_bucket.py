@@ -27,7 +27,6 @@ from samplecnn.errors import UserError
 from samplecnn.evaluation import EvaluationSettings
 from samplecnn.labels import LabelSettings
 from samplecnn.model_folder import ModelCard
-from samplecnn.network import SampleCNN
 from samplecnn.pipelines.evaluate import evaluate
 from samplecnn.pipelines.grade import grade
 from samplecnn.pipelines.prepare import prepare
@@ -197,8 +196,8 @@ def test_publishing_a_model_takes_each_permission_that_training_has_on_the_model
     model = f"{place}/model"
     if permission == LIST:  # the first model of a place: there is no pointer to be found
         open_store(model).delete(CURRENT)
-    network = SampleCNN(plan_for(SETTINGS.segment_samples), 3)
-    card = ModelCard(plan=network.plan, settings=SETTINGS, grades=("C", "B", "A"))
+    card = ModelCard(plan=plan_for(SETTINGS.segment_samples), settings=SETTINGS, grades=("C", "B", "A"))
+    network = card.build()
     gate.permit([row for row in permitted(place, "jobs/train.py") if row != (permission, model.removeprefix("gs://"))])
     with pytest.raises(UserError, match=rf"not have {permission} access"):
         model_folder.publish(model, card, network.state_dict())

@@ -1,10 +1,11 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from samplecnn.architecture import NetworkSettings
-from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, OUTER
+from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, ONSETS, OUTER
 from samplecnn.contract import METRICS_CSV, METRICS_JSON, PREDICTIONS_CSV, RECORDING
 from samplecnn.errors import UserError
 from samplecnn.evaluation import MAJORITY, EvaluationSettings
@@ -34,20 +35,27 @@ def evaluated(segments, labels, place, **changes) -> str:
     return evaluate(places, str(labels), str(place), LabelSettings(**changes), settings, network, FIT, seed=0)
 
 
-def test_every_labelled_recording_is_predicted_once_while_held_out(segments, recordings, tmp_path):
-    said = evaluated(segments, recordings[1], tmp_path)
+@pytest.fixture(scope="module")
+def evaluation(segments, recordings, tmp_path_factory) -> tuple[Path, str]:
+    """(a place, what the evaluation that was written there said)."""
+    place = tmp_path_factory.mktemp("evaluation")
+    return place, evaluated(segments, recordings[1], place)
 
-    predictions = read_csv((tmp_path / PREDICTIONS_CSV).read_bytes(), "predictions")
+
+def test_every_labelled_recording_is_predicted_once_while_held_out(evaluation):
+    place, said = evaluation
+    predictions = read_csv((place / PREDICTIONS_CSV).read_bytes(), "predictions")
     assert len({row[RECORDING] for row in predictions}) == len(predictions) == 12
     for row in predictions:
         assert sum(float(row[f"p_{grade}"]) for grade in "ABC") == pytest.approx(1, abs=1e-5)
         assert 0 <= float(row["score"]) <= 1
-    (metrics,) = json.loads((tmp_path / METRICS_JSON).read_text())["evaluations"]
+    (metrics,) = json.loads((place / METRICS_JSON).read_text())["evaluations"]
     accuracy = np.mean([row["grade"] == row["predicted"] for row in predictions])
-    assert metrics["graders"]["SampleCNN"]["accuracy"]["value"] == pytest.approx(accuracy)
-    table = read_csv((tmp_path / METRICS_CSV).read_bytes(), "metrics")
-    assert [row["grader"] for row in table] == [MAJORITY, OUTER, LOG_MEL, LOG_MEL_CNN, "SampleCNN"]
-    assert all(float(row["cpu_s"]) > 0 for row in table[-2:])
+    assert metrics["graders"]["SampleCNN + rhythm"]["accuracy"]["value"] == pytest.approx(accuracy)
+    table = read_csv((place / METRICS_CSV).read_bytes(), "metrics")
+    networks = [LOG_MEL_CNN, "SampleCNN", "rhythm", "SampleCNN + rhythm"]
+    assert [row["grader"] for row in table] == [MAJORITY, OUTER, LOG_MEL, ONSETS, *networks]
+    assert all(float(row["cpu_s"]) > 0 for row in table[-len(networks) :])
     assert 0.04 < metrics["model"]["temperature"] < 21
     assert all(float(row["kappa_low"]) <= float(row["kappa"]) <= float(row["kappa_high"]) for row in table)
     assert metrics["conclusion"] in said
@@ -61,12 +69,11 @@ def test_a_wrong_evaluation_bucket_is_told_before_any_work(segments, recordings,
         evaluated(segments, recordings[1], "gs://no-such-bucket/evaluation")
 
 
-def test_the_same_evaluation_gives_the_same_bytes_but_for_the_cost(segments, recordings, tmp_path):
-    evaluated(segments, recordings[1], tmp_path / "one")
-    evaluated(segments, recordings[1], tmp_path / "two")
-    one, two = ((tmp_path / name / PREDICTIONS_CSV).read_bytes() for name in ("one", "two"))
+def test_the_same_evaluation_gives_the_same_bytes_but_for_the_cost(evaluation, segments, recordings, tmp_path):
+    evaluated(segments, recordings[1], tmp_path)
+    one, two = ((place / PREDICTIONS_CSV).read_bytes() for place in (evaluation[0], tmp_path))
     assert one == two
-    rows, again = (read_csv((tmp_path / name / METRICS_CSV).read_bytes(), "metrics") for name in ("one", "two"))
+    rows, again = (read_csv((place / METRICS_CSV).read_bytes(), "metrics") for place in (evaluation[0], tmp_path))
     assert [row | {"cpu_s": ""} for row in rows] == [row | {"cpu_s": ""} for row in again]
 
 
@@ -76,7 +83,7 @@ def test_a_performer_is_never_on_both_sides(segments, recordings, tmp_path):
     labels.write_text(
         "recording,grade,performer\n" + "".join(f"{line},p{i // 2}\n" for i, line in enumerate(lines)), encoding="utf-8"
     )
-    evaluated(segments, labels, tmp_path)
+    evaluated(segments, labels, tmp_path, folds=2)
     performer = {line.rpartition(",")[0]: i // 2 for i, line in enumerate(lines)}
     fold_of: dict[int, set[str]] = {}
     for row in read_csv((tmp_path / PREDICTIONS_CSV).read_bytes(), "predictions"):

@@ -33,7 +33,7 @@ from samplecnn.contract import (
 from samplecnn.errors import UserError
 from samplecnn.labels import LabelSettings
 from samplecnn.model_folder import ModelCard
-from samplecnn.network import SampleCNN
+from samplecnn.network.joined import build
 from samplecnn.pipelines import grade as grading
 from samplecnn.segments import SegmentSettings
 from samplecnn.tables import read_csv
@@ -50,10 +50,10 @@ grade = partial(grading.grade, workers=1)
 def publish(place: Path, seed: int = 0, grades: str = "A,B,C") -> str:
     """A model that has learned nothing: grades differ by recording, which is all these tests need."""
     plan = plan_for(SETTINGS.segment_samples)
-    network = SampleCNN(plan, 3, seed=seed)
+    card = ModelCard(plan=plan, settings=SETTINGS, grades=LabelSettings(grades=grades).names)
+    network = build(card.network, plan, SETTINGS.sample_rate, len(card.grades), seed=seed)
     network.train()
     network(torch.randn(64, plan.segment_samples, generator=torch.Generator().manual_seed(1)), torch.arange(64))
-    card = ModelCard(plan=plan, settings=SETTINGS, grades=LabelSettings(grades=grades).names)
     model_folder.publish(str(place), card, network.state_dict())
     return str(place)
 

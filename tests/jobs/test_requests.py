@@ -11,7 +11,6 @@ from samplecnn.architecture import plan_for
 from samplecnn.commits import DONE, ITEMS_SCHEMA, CommitLog
 from samplecnn.contract import grades_schema
 from samplecnn.model_folder import ModelCard
-from samplecnn.network import SampleCNN
 from samplecnn.pipelines.grade import grade
 from samplecnn.recordings import plan
 from samplecnn.segments import SegmentSettings
@@ -55,9 +54,8 @@ def test_a_night_costs_a_read_for_each_new_recording_the_listings_and_ten_reques
     with running_gate("-data", str(tmp_path / "data")) as gate:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
         recordings, model, grades = "gs://school/uploads", "gs://school/model", "gs://school/grades"
-        network = SampleCNN(plan_for(SETTINGS.segment_samples), len(GRADES))
-        card = ModelCard(plan=network.plan, settings=SETTINGS, grades=GRADES)
-        card = model_folder.publish(model, card, network.state_dict())
+        card = ModelCard(plan=plan_for(SETTINGS.segment_samples), settings=SETTINGS, grades=GRADES)
+        card = model_folder.publish(model, card, card.build().state_dict())
         an_earlier_night(recordings, grades, card.model_id)
         for number in range(NEW):
             path = write_audio(tmp_path / "new.wav", noise(2.0, 8000, seed=number), 8000)

@@ -139,17 +139,6 @@ def test_killed_at_any_moment_the_same_command_ends_in_the_same_model(undisturbe
         assert torch.equal(tensor, weights(model)[name]), name
 
 
-def test_a_corrected_label_is_another_run(undisturbed, segments, recordings, tmp_path):
-    text = recordings[1].read_text(encoding="utf-8")
-    labels = tmp_path / "labels.csv"
-    labels.write_text(text.replace(",C\n", ",B\n", 1), encoding="utf-8")
-    said = train(segments, str(labels), str(tmp_path / "model"), LabelSettings(), NetworkSettings(), FIT, seed=0)
-    assert "nothing to do" not in said
-    assert model_folder.load(str(tmp_path / "model"))[0].training_data != (
-        model_folder.load(str(undisturbed))[0].training_data
-    )
-
-
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
@@ -174,14 +163,16 @@ def test_a_loss_that_is_no_number_ends_training_at_once_in_one_line(segments, re
         train(segments, str(recordings[1]), str(tmp_path / "model"), LabelSettings(), NetworkSettings(), wild, seed=0)
 
 
-def test_other_segments_are_another_run(segments, recordings, tmp_path):
-    other = str(tmp_path / "segments")
+def test_other_segments_and_a_corrected_label_are_other_runs(undisturbed, segments, recordings, tmp_path):
+    other, corrected = str(tmp_path / "segments"), tmp_path / "labels.csv"
     prepare(str(recordings[0]), other, SegmentSettings(sample_rate=200, segment_s=1.0, hop_s=1.0))
-    one, two = (
-        labelled(place, str(recordings[1]), LabelSettings()).fingerprint(NetworkSettings(), FIT)
-        for place in (segments, other)
+    corrected.write_text(recordings[1].read_text(encoding="utf-8").replace(",C\n", ",B\n", 1), encoding="utf-8")
+    same, *others = (
+        labelled(place, str(labels), LabelSettings()).fingerprint(NetworkSettings(), FIT, None, seed=0)
+        for place, labels in ((segments, recordings[1]), (other, recordings[1]), (segments, corrected))
     )
-    assert one != two
+    assert model_folder.load(str(undisturbed))[0].training_data == same
+    assert same not in others
 
 
 def test_missing_places_are_named(segments, recordings, tmp_path):

@@ -129,9 +129,9 @@ def test_skill_moves_every_fault_and_no_fault_gives_another_away() -> None:
     skill = np.array([one.skill for one in drawn])
     with_skill = [spearmanr(skill, logs[:, column]).statistic for column in range(len(FAULTS))]
     assert max(with_skill) < -0.2
-    assert min(with_skill) > -0.75
+    assert min(with_skill) > -0.9
     among = np.corrcoef(logs.T) - np.eye(len(FAULTS))
-    assert np.abs(among).max() < 0.6
+    assert np.abs(among).max() < 0.75  # half of its variance is its own
 
 
 def test_a_performer_plays_alike_in_all_his_takes() -> None:

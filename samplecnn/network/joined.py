@@ -1,0 +1,78 @@
+"""Two ways of hearing on one waveform: the rhythm branch as a network of its own, and joined with SampleCNN."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from samplecnn.architecture import NETWORK_NAMES, Plan
+from samplecnn.hearing import Hearing
+from samplecnn.network import SampleCNN, he_uniform
+from samplecnn.network.blocks import KeyedDropout
+from samplecnn.ordinal import DEFAULT_HEAD, HEADS
+from samplecnn.rhythm import Rhythm
+
+# B segments, T samples, E embedding, O outputs of the head.
+
+RHYTHM_EMBEDDING = 64
+RHYTHM_DROPOUT = 0.2
+RHYTHM_STREAM = 1 << 16  # apart from the streams of SampleCNN's dropouts, which count from 0
+
+
+def build(name: str, plan: Plan, sample_rate: int, grades: int, head: str = DEFAULT_HEAD, seed: int = 0) -> Hearing:
+    """The network of this name (architecture.NETWORK_NAMES) for segments that the plan is for, its weights fresh."""
+    if name == "joined":
+        return Joined(plan, sample_rate, grades, head, seed)
+    if name == "rhythm":
+        return RhythmNetwork(plan.segment_samples, sample_rate, grades, head, seed)
+    assert name == "samplecnn", f"{name!r} is none of {NETWORK_NAMES}"
+    return SampleCNN(plan, grades, head, seed)
+
+
+class RhythmNetwork(Hearing):
+    """The rhythm branch alone: rhythm.Rhythm, one layer, dropout, a head.
+
+    waveform_BT: float32, mono, T = segment_samples at sample_rate, level normalised once per recording. seed: of the
+    start weights (He-uniform), but for the filters, which start as windowed cosines.
+    """
+
+    def __init__(
+        self, segment_samples: int, sample_rate: int, grades: int, head: str = DEFAULT_HEAD, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.segment_samples = segment_samples
+        self.rhythm = Rhythm(sample_rate)
+        self.hidden = nn.Linear(Rhythm.EMBEDDING, RHYTHM_EMBEDDING)
+        self.dropout = KeyedDropout(RHYTHM_DROPOUT, RHYTHM_STREAM)
+        self.head = HEADS[head].layer(RHYTHM_EMBEDDING, grades)
+        he_uniform(self, seed)
+
+    def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
+        return relu(self.hidden(self.rhythm(waveform_BT)))
+
+    def dropped(self, embedding_BE: Tensor, key_B: Tensor | None) -> Tensor:
+        dropped_BE: Tensor = self.dropout(embedding_BE, key_B)
+        return dropped_BE
+
+
+class Joined(Hearing):
+    """SampleCNN and the rhythm branch on the same segments, one linear head on both embeddings.
+
+    The head is linear, so that it adds up what either says, segment by segment; the recording's grade is merged from
+    these sums.
+    """
+
+    def __init__(self, plan: Plan, sample_rate: int, grades: int, head: str = DEFAULT_HEAD, seed: int = 0) -> None:
+        super().__init__()
+        self.segment_samples = plan.segment_samples
+        self.samplecnn = SampleCNN(plan, grades, head, seed)
+        self.rhythm = RhythmNetwork(plan.segment_samples, sample_rate, grades, head, seed)
+        self.samplecnn.head = self.rhythm.head = nn.Identity()  # one head hears both
+        self.head = HEADS[head].layer(plan.embedding + RHYTHM_EMBEDDING, grades)
+        he_uniform(self.head, seed)
+
+    def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
+        return torch.cat([self.samplecnn.embed(waveform_BT, key_B), self.rhythm.embed(waveform_BT, key_B)], dim=1)
+
+    def dropped(self, embedding_BE: Tensor, key_B: Tensor | None) -> Tensor:
+        sample_BE, rhythm_BE = embedding_BE.tensor_split([self.samplecnn.plan.embedding], dim=1)
+        return torch.cat([self.samplecnn.dropped(sample_BE, key_B), self.rhythm.dropped(rhythm_BE, key_B)], dim=1)
