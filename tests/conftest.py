@@ -8,4 +8,4 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Ray's workers give way to everything else on the machine (15 more than the driver), which a busy machine makes crawl.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
-pytest_plugins = ["tests.fixtures.gcs", "tests.fixtures.jobs", "tests.fixtures.pianos"]
+pytest_plugins = ["tests.fixtures.gcs", "tests.fixtures.jobs", "tests.fixtures.pianos", "tests.fixtures.threads"]

@@ -16,18 +16,12 @@ from samplecnn.network import SampleCNN
 from samplecnn.recipe import FitSettings
 from tests.fixtures.shards import SETTINGS, tone, write_shard
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PLAN = Plan(segment_samples=500, stride=5, pools=(5, 5, 2, 2), widths=(8, 8, 8, 16, 32))
 FIT = FitSettings(epochs=8, crops=3, batch_size=12, learning_rate=1e-2, patience=8)
 HEAD = "cross-entropy"
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

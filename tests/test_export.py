@@ -17,15 +17,9 @@ from samplecnn.segments import SegmentSettings, activity, grading_windows, norma
 from tests.fixtures.scripts import SCRIPTS, run_script
 from tests.fixtures.shards import decoded, silence, tone
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = SegmentSettings(sample_rate=500, segment_s=1.02, hop_s=1.02)  # 510 samples: global pooling
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _windows() -> np.ndarray:

@@ -17,15 +17,9 @@ from samplecnn.segments import SegmentSettings
 from samplecnn.tables import parquet_bytes
 from tests.fixtures.scripts import run_script
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PLAN = Plan(segment_samples=500, stride=5, pools=(5, 5, 2, 2), widths=(8, 8, 8, 16, 32))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _network(block: str = "plain") -> SampleCNN:

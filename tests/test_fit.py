@@ -16,6 +16,8 @@ from samplecnn.recipe import FitSettings
 from tests.fixtures.gloo import on_workers
 from tests.fixtures.shards import graded_set
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PLAN = Plan(segment_samples=500, stride=5, pools=(5, 5, 2, 2), widths=(8, 8, 8, 16, 32))
 QUICK = FitSettings(epochs=6, crops=4, batch_size=12, learning_rate=3e-3, patience=10)
 # A single epoch without improvement ends a stage, so that six epochs see several.
@@ -35,14 +37,6 @@ def train(tmp_path_factory):
 @pytest.fixture(scope="module")
 def valid(tmp_path_factory):
     return graded_set(tmp_path_factory.mktemp("valid"), recordings=6, first_seed=100)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _network() -> SampleCNN:

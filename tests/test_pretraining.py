@@ -11,16 +11,10 @@ from samplecnn.pretraining import NOT_TAUGHT, Taught, embed, explained, squared_
 from samplecnn.recipe import PretrainSettings
 from tests.fixtures.shards import recording_set, tone
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = PretrainSettings(count=12, performers=6, epochs=6, crops=4, batch_size=8, learning_rate=3e-3)
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -22,15 +22,9 @@ from samplecnn.rhythm import (
 from samplecnn.segments import SegmentSettings
 from tests.fixtures.shards import recording_set
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RATES = (100, 500, 2000)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @functools.cache

@@ -7,16 +7,10 @@ import torch
 from samplecnn.rhythm import Rhythm
 from samplecnn.tempo import FEATURES, HOP_S, WINDOW_S, TempoContext, describe, moves
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RATE = 500
 SPREAD, RANGE, SLOPE, STEP, DISTANCE = range(len(FEATURES))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _played(period_of, seconds: float = 100.0) -> torch.Tensor:
