@@ -8,11 +8,12 @@ from torch import Tensor, nn
 class Hearing(nn.Module):
     """A network on raw waveforms of one length: an embedding, dropout, and a head on it.
 
-    segment_samples: T; head: ordinal.py's, from E to O. The state dict is all that is learnt, and in training the
-    network draws from the segments' keys alone.
+    segment_samples: T; dropout: keyed (network/blocks.py); head: ordinal.py's, from E to O. The state dict is all
+    that is learnt, and in training the network draws from the segments' keys alone.
     """
 
     segment_samples: int
+    dropout: nn.Module
     head: nn.Module
 
     def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
@@ -22,7 +23,8 @@ class Hearing(nn.Module):
 
     def dropped(self, embedding_BE: Tensor, key_B: Tensor | None) -> Tensor:
         """The embedding as the head sees it in training."""
-        raise NotImplementedError
+        dropped_BE: Tensor = self.dropout(embedding_BE, key_B)
+        return dropped_BE
 
     def hear(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """outputs_BO, and embedding_BE before dropout."""

@@ -68,10 +68,6 @@ class LogMelCNN(Hearing):
             x_BCF = self.pool(functional.relu(norm(conv(x_BCF))))
         return torch.cat([x_BCF.mean(dim=2), x_BCF.amax(dim=2)], dim=1)
 
-    def dropped(self, embedding_BE: Tensor, key_B: Tensor | None) -> Tensor:
-        dropped_BE: Tensor = self.dropout(embedding_BE, key_B)
-        return dropped_BE
-
 
 def log_mel_features(recordings: RecordingSet) -> npt.NDArray[np.float64]:
     """Statistics of each recording's spectrogram from its first active frame to its last, [R, 4 M]: of each band mean

@@ -47,9 +47,8 @@ def _of_piece(wave_T: npt.NDArray[np.float32], rhythm: Rhythm) -> Float64:
     peak_N, _ = find_peaks(envelope_F, height=PEAK, distance=max(1, round(NEAREST_S / rhythm.frame_s)))
     between_N = np.log(np.diff(peak_N) * rhythm.frame_s) if len(peak_N) > 3 else np.zeros(3)
     height_N = envelope_F[peak_N] if len(peak_N) > 3 else np.zeros(3)
-    frame = max(1, rhythm.hop)
-    whole = len(wave_T) // frame * frame
-    level_F = np.log(np.square(wave_T[:whole].reshape(-1, frame)).mean(axis=1) + 1e-6) if whole else np.zeros(1)
+    whole = len(wave_T) // rhythm.hop * rhythm.hop
+    level_F = np.log(np.square(wave_T[:whole].reshape(-1, rhythm.hop)).mean(axis=1) + 1e-6) if whole else np.zeros(1)
     return np.array(
         [
             envelope_F.mean(),

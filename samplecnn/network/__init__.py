@@ -80,10 +80,6 @@ class SampleCNN(Hearing):
             x_BCF = torch.cat([level_BCF.amax(dim=2, keepdim=True) for level_BCF in levels[-LEVELS:]], dim=1)
         return functional.relu(self.last_norm(self.last(x_BCF))).amax(dim=2)
 
-    def dropped(self, embedding_BE: Tensor, key_B: Tensor | None) -> Tensor:
-        dropped_BE: Tensor = self.dropout(embedding_BE, key_B)
-        return dropped_BE
-
     def strided(self, waveform_BT: Tensor) -> Tensor:
         """What the first layer makes of waveforms of any length, [B, C, ceil(T / stride)]."""
         x_BCT = functional.pad(waveform_BT, (0, -waveform_BT.shape[1] % self.plan.stride)).unsqueeze(1)

@@ -49,10 +49,6 @@ class RhythmNetwork(Hearing):
     def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
         return relu(self.hidden(self.rhythm(waveform_BT)))
 
-    def dropped(self, embedding_BE: Tensor, key_B: Tensor | None) -> Tensor:
-        dropped_BE: Tensor = self.dropout(embedding_BE, key_B)
-        return dropped_BE
-
 
 class Joined(Hearing):
     """SampleCNN and the rhythm branch on the same segments, one linear head on both embeddings.

@@ -219,10 +219,10 @@ def perform_drawn(drawn: DrawnPerformance) -> Performance:
     )
 
 
-def render_drawn(drawn: DrawnPerformance, sample_rate: int) -> Samples:
-    """The samples of a drawn performance: float32 [samples], mono."""
+def render_drawn(drawn: DrawnPerformance, performance: Performance, sample_rate: int) -> Samples:
+    """The samples of a drawn performance, its notes being those of perform_drawn: float32 [samples], mono."""
     with threadpool_limits(1):  # see corpus.render_recording
-        sound = render(perform_drawn(drawn), drawn.sound, sample_rate=sample_rate, channels=1, seed=drawn.seed)
+        sound = render(performance, drawn.sound, sample_rate=sample_rate, channels=1, seed=drawn.seed)
     mono: Samples = sound[0]
     return mono
 

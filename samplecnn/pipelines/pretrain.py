@@ -192,12 +192,13 @@ def _write_shard(row: dict[str, Any]) -> dict[str, int]:
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     for number in numbers:
         drawn = draw(row["seed"], number, performers=row["performers"])
-        samples_T = render_drawn(drawn, row["sample_rate"])
+        performance = perform_drawn(drawn)
+        samples_T = render_drawn(drawn, performance, row["sample_rate"])
         columns[NUMBER].append(number)
         columns[PERFORMER_NUMBER].append(drawn.performer)
         columns[WAVEFORM].append(samples_T)
         columns[ACTIVE].append(_active(samples_T, row["sample_rate"]))
-        for name, value in zip(TARGETS, targets(drawn, perform_drawn(drawn)).tolist(), strict=True):
+        for name, value in zip(TARGETS, targets(drawn, performance).tolist(), strict=True):
             columns[name].append(value)
     with open_store(row["place"]).open_output(_shard(row["first"])) as sink:
         pq.write_table(pa.table(columns, schema=schema), sink)

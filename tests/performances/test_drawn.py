@@ -17,7 +17,7 @@ from samplecnn.performances.player import EXPERT, FAULTS, Faults
 
 def digest(number: int) -> str:
     drawn = draw(5, number)
-    contents = (repr(drawn).encode(), render_drawn(drawn, 500).tobytes(), heard(drawn).tobytes())
+    contents = (repr(drawn).encode(), render_drawn(drawn, perform_drawn(drawn), 500).tobytes(), heard(drawn).tobytes())
     return hashlib.sha256(b"".join(contents)).hexdigest()
 
 
@@ -41,7 +41,7 @@ def test_a_number_is_the_same_performance_in_another_process_and_another_number_
 def test_samples_are_finite_mono_as_long_and_as_loud_as_drawn(sample_rate: int) -> None:
     for number in range(12):
         drawn = draw(1, number)
-        samples = render_drawn(drawn, sample_rate)
+        samples = render_drawn(drawn, perform_drawn(drawn), sample_rate)
         assert samples.dtype == np.float32
         assert samples.shape == (round(drawn.duration_s * sample_rate),)
         assert 30.0 <= drawn.duration_s <= 60.0
