@@ -18,7 +18,7 @@ from benchmarks.measure import Table, machine, versions
 
 MODULES = ("decode", "memory", "plans", "planning", "prepare_job")
 SLOW = ("chance", "choose_model", "ear", "honesty", "sample_rates")
-WITH_DATA = ("rated",)  # python -m benchmarks.rated: of recordings that are not in the repository
+BY_HAND = ("gpu", "rated")  # python -m benchmarks.gpu, .rated: what they need is not everywhere
 RESULTS = Path(__file__).parent / "results"
 
 

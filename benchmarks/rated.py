@@ -26,21 +26,21 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.measure import Table
-from benchmarks.trials import FEATURES, JOINED, MODEL, NETWORKS, RHYTHM
+from benchmarks.trials import FEATURES, JOINED, MODEL, RHYTHM
 from samplecnn.architecture import plan_for
 from samplecnn.baselines import ONSETS, held_out_logistic
 from samplecnn.batches import RecordingSet, read_recordings
 from samplecnn.contract import GRADE, PERFORMER, PIECE, RECORDING
 from samplecnn.cross_validation import hold_out
+from samplecnn.evaluation import NETWORKS
 from samplecnn.folds import Split, splits
 from samplecnn.labels import Label
 from samplecnn.merge import cuts_at_shares, expected_score
 from samplecnn.metrics import bootstrap_means, kappa
-from samplecnn.network.joined import build
 from samplecnn.ordinal import DEFAULT_HEAD
 from samplecnn.recipe import NO_STARTER, FitSettings
 from samplecnn.segment_folder import open_segments
-from samplecnn.starter import start, starter_for
+from samplecnn.starter import new_network, starter_for
 
 GRADES = "CBA"
 FOLDS = 7  # of 14 players
@@ -93,10 +93,8 @@ def _scores(recordings: RecordingSet, parted: Sequence[Split], grader: str, star
     rate, plan = recordings.settings.sample_rate, plan_for(recordings.settings.segment_samples)
     score = {}
     for split in parted:
-        network = build(NETWORKS[grader], plan, rate, len(GRADES), DEFAULT_HEAD, seed)
         starter = starter_for(fit.init, rate, plan)
-        if starter:
-            start(network, starter, DEFAULT_HEAD, len(GRADES))
+        network, whole = new_network(NETWORKS[grader], plan, rate, len(GRADES), DEFAULT_HEAD, starter, seed)
         learn, held = np.flatnonzero(split.learn_R), np.flatnonzero(split.held_R)
         done = hold_out(
             network,
@@ -107,7 +105,7 @@ def _scores(recordings: RecordingSet, parted: Sequence[Split], grader: str, star
             head=DEFAULT_HEAD,
             seed=seed,
             device=torch.device("cpu"),
-            started=starter is not None,
+            started=whole,
         )
         for name, heard in done.heard.items():
             assert heard is not None, "the network gave no numbers"

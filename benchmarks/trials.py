@@ -31,17 +31,16 @@ from samplecnn.batches import RecordingSet, read_recordings
 from samplecnn.calibration import Heard, calibrate, merged, stated_by_shares
 from samplecnn.contract import FRAME_S, PERFORMER, segments_schema
 from samplecnn.cross_validation import hold_out
-from samplecnn.evaluation import MAJORITY
+from samplecnn.evaluation import MAJORITY, NETWORKS
 from samplecnn.folds import Split, splits
 from samplecnn.hearing import Hearing
 from samplecnn.labels import Label
 from samplecnn.metrics import Metrics, evaluate, log_loss
-from samplecnn.network.joined import build
 from samplecnn.ordinal import DEFAULT_HEAD
 from samplecnn.performances.corpus import GRADES, CorpusSettings, PlannedRecording, plan_corpus, render_recording
 from samplecnn.recipe import FitSettings
 from samplecnn.segments import SegmentSettings, cut
-from samplecnn.starter import Starter, start, starter_for
+from samplecnn.starter import new_network, starter_for
 
 CORPORA = {
     15: CorpusSettings(),  # the demo's
@@ -50,8 +49,7 @@ CORPORA = {
     156: CorpusSettings(count=156, performers=52, seed=21),  # the ear's: nothing was chosen on it
     150: CorpusSettings(count=150, performers=50, seed=3),
 }
-MODEL, RHYTHM, JOINED = "SampleCNN", "rhythm", "SampleCNN + rhythm"
-NETWORKS = {MODEL: "samplecnn", RHYTHM: "rhythm", JOINED: "joined"}
+MODEL, RHYTHM, JOINED = NETWORKS
 FEATURES = {LOG_MEL: log_mel_features, ONSETS: onset_features}
 DEVICE = torch.device("cpu")
 Float64 = npt.NDArray[np.float64]
@@ -95,7 +93,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Corpus:
+class Generated:
     recordings: RecordingSet
     level_RF: Float64
     planned: tuple[PlannedRecording, ...]  # in the order of the recordings
@@ -114,12 +112,12 @@ def run_trials(trials: Sequence[Trial]) -> list[Outcome]:
         ProcessPoolExecutor(min(os.cpu_count() or 1, len(trials)), mp_context=context) as pool,
     ):
         keys = {trial: (trial.recordings, trial.sample_rate, trial.plan.segment_samples) for trial in trials}
-        made = {key: pool.submit(_corpus, *key, folder) for key in dict.fromkeys(keys.values())}
+        made = {key: pool.submit(generated, *key, folder) for key in dict.fromkeys(keys.values())}
         pending = [pool.submit(_outcome, trial, made[keys[trial]].result()) for trial in trials]
         return [done.result() for done in pending]
 
 
-def _outcome(trial: Trial, corpus: _Corpus) -> Outcome:
+def _outcome(trial: Trial, corpus: Generated) -> Outcome:
     torch.set_num_threads(1)
     recordings, grades = corpus.recordings, len(GRADES)
     columns = [[str(getattr(planned, name)) for planned in corpus.planned] for name in trial.group]
@@ -175,8 +173,9 @@ def _heard(trial: Trial, recordings: RecordingSet, parted: list[Split]) -> tuple
     heard: dict[str, Heard | None] = {}
     losses, kept = [], []
     for split in parted:
+        network, started = _network(trial)
         held = hold_out(
-            _network(trial),
+            network,
             recordings,
             np.flatnonzero(split.learn_R),
             np.flatnonzero(split.held_R),
@@ -184,7 +183,7 @@ def _heard(trial: Trial, recordings: RecordingSet, parted: list[Split]) -> tuple
             head=trial.head,
             seed=trial.seed,
             device=DEVICE,
-            started=trial.grader in NETWORKS and _starter(trial) is not None,
+            started=started,
         )
         heard |= held.heard
         losses.append(held.train_loss)
@@ -194,17 +193,12 @@ def _heard(trial: Trial, recordings: RecordingSet, parted: list[Split]) -> tuple
     return [one for one in heard_R if one is not None], float(np.mean(losses)), tuple(kept)
 
 
-def _starter(trial: Trial) -> Starter | None:
-    return starter_for(trial.fit.init, trial.sample_rate, trial.plan)
-
-
-def _network(trial: Trial) -> Hearing:
+def _network(trial: Trial) -> tuple[Hearing, bool]:
+    plan, rate, grades = trial.plan, trial.sample_rate, len(GRADES)
     if trial.grader == LOG_MEL_CNN:
-        return LogMelCNN(trial.plan.segment_samples, trial.sample_rate, len(GRADES), trial.head, trial.seed)
-    network = build(NETWORKS[trial.grader], trial.plan, trial.sample_rate, len(GRADES), trial.head, trial.seed)
-    if starter := _starter(trial):
-        start(network, starter, trial.head, len(GRADES))
-    return network
+        return LogMelCNN(plan.segment_samples, rate, grades, trial.head, trial.seed), False
+    starter = starter_for(trial.fit.init, rate, plan)
+    return new_network(NETWORKS[trial.grader], plan, rate, grades, trial.head, starter, trial.seed)
 
 
 def _shuffled(grade_R: npt.NDArray[np.int64], group_R: list[str], seed: int) -> npt.NDArray[np.int64]:
@@ -215,7 +209,7 @@ def _shuffled(grade_R: npt.NDArray[np.int64], group_R: list[str], seed: int) -> 
     return dealt
 
 
-def _corpus(count: int, sample_rate: int, segment_samples: int, folder: str) -> _Corpus:
+def generated(count: int, sample_rate: int, segment_samples: int, folder: str) -> Generated:
     """The corpus performed at this rate, cut and read back as a job would."""
     seconds = segment_samples / sample_rate
     settings = SegmentSettings(sample_rate=sample_rate, segment_s=seconds, hop_s=seconds)
@@ -231,7 +225,7 @@ def _corpus(count: int, sample_rate: int, segment_samples: int, folder: str) -> 
     recordings = read_recordings(fs.LocalFileSystem(), [shard], labels, settings, str(own))
     assert recordings.names == tuple(p.name for p in planned), "no performance is silent"
     level_RF = level_features(pq.read_table(shard, columns=FEATURE_COLUMNS), list(recordings.names))
-    return _Corpus(recordings, level_RF, tuple(planned))
+    return Generated(recordings, level_RF, tuple(planned))
 
 
 def _decoded(planned: PlannedRecording, sample_rate: int) -> Decoded:

@@ -43,7 +43,7 @@ def hold_out(
     device: torch.device,
     started: bool = False,
 ) -> HeldOut:
-    """Train a network on some recordings (row numbers) and hear others. started: it has a starter's weights.
+    """Train a network on some recordings (row numbers) and hear others. started: all of it is a starter's.
 
     What is learnt from holds back its own recordings for early stopping, as `train` does: nothing is chosen on those
     that are heard.

@@ -36,6 +36,8 @@ from samplecnn.tables import csv_bytes
 Probs = npt.NDArray[np.float64]
 
 MAJORITY = "majority"  # the grader that every other one is held against
+# Of graders that are networks, to the networks' (architecture.NETWORK_NAMES).
+NETWORKS = {"SampleCNN": "samplecnn", "rhythm": "rhythm", "SampleCNN + rhythm": "joined"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from samplecnn.architecture import Plan
 from samplecnn.contract import STARTER_FILE, STARTER_WEIGHTS
 from samplecnn.errors import UserError
 from samplecnn.hearing import Hearing
-from samplecnn.network.joined import RHYTHM_EMBEDDING, Joined, RhythmNetwork
+from samplecnn.network.joined import RHYTHM_EMBEDDING, Joined, RhythmNetwork, build
 from samplecnn.ordinal import HEADS, SharedWeight
 from samplecnn.recipe import NO_STARTER, SHIPPED_STARTER
 from samplecnn.store import open_store
@@ -86,8 +86,18 @@ class Starter:
         return self.card.weights_sha256[:16]
 
 
-def start(network: Hearing, starter: Starter, head: str, grades: int) -> None:
+def new_network(
+    name: str, plan: Plan, sample_rate: int, grades: int, head: str, starter: Starter | None, seed: int
+) -> tuple[Hearing, bool]:
+    """The network of this name (network/joined.py) that a fit starts from, and whether all of it is the starter's."""
+    network = build(name, plan, sample_rate, grades, head, seed)
+    return network, starter is not None and start(network, starter, head, grades)
+
+
+def start(network: Hearing, starter: Starter, head: str, grades: int) -> bool:
     """Give a fresh network the starter's weights, and its head what follows from the direction of skill.
+
+    Returns whether the starter taught all of the network, so that nothing is left to learn from the beginning.
 
     head: its name in HEADS, for so many grades. Where only one branch was taught the other keeps its fresh weights, and
     the head does not listen to it yet. Raises ValueError where the starter is of another plan or rate.
@@ -100,12 +110,13 @@ def start(network: Hearing, starter: Starter, head: str, grades: int) -> None:
         name = "rhythm" if isinstance(network, RhythmNetwork) else "samplecnn"
         if name not in directions:
             log.warning("the starter has not taught %s: it starts from nothing", name)
-            return
+            return False
         parts, direction = {name: network}, directions[name]
     for name, part in parts.items():
         if name in directions:
             _copy(part, starter, name)
     start_head(network.head, head, grades, direction)
+    return set(parts) <= set(directions)
 
 
 def _of_one_branch(directions: Mapping[str, Direction], network: Joined) -> Direction:

@@ -33,7 +33,7 @@ def test_a_quick_run_prints_a_table_for_each_question(names):
 def test_every_module_is_run_or_known_as_slow():
     helpers = {"__init__.py", "__main__.py", "measure.py", "trials.py"}
     modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.name not in helpers}
-    assert modules == {*command.MODULES, *command.SLOW, *command.WITH_DATA}
+    assert modules == {*command.MODULES, *command.SLOW, *command.BY_HAND}
 
 
 def test_an_unknown_name_is_a_users_mistake():

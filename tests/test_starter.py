@@ -19,6 +19,7 @@ from samplecnn.starter import (
     StarterCard,
     find_direction,
     load_starter,
+    new_network,
     publish_starter,
     start,
     start_head,
@@ -197,6 +198,22 @@ def test_a_network_that_the_starter_has_not_taught_is_left_as_it_is(tmp_path, ca
     start(network, load_starter(str(tmp_path)), "cross-entropy", 3)
     assert all(torch.equal(tensor, network.state_dict()[key]) for key, tensor in fresh.state_dict().items())
     assert "has not taught samplecnn" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("taught", "name", "whole"),
+    [
+        (("samplecnn", "rhythm"), "joined", True),
+        (("rhythm",), "rhythm", True),
+        (("rhythm",), "joined", False),
+        (("rhythm",), "samplecnn", False),
+    ],
+)
+def test_a_network_counts_as_started_only_where_all_of_it_was_taught(tmp_path, taught, name, whole):
+    _publish(tmp_path, branches=taught)
+    starter = load_starter(str(tmp_path))
+    assert new_network(name, PLAN, RATE, 3, "cross-entropy", starter, seed=1)[1] is whole
+    assert new_network(name, PLAN, RATE, 3, "cross-entropy", None, seed=1)[1] is False
 
 
 def test_the_direction_of_skill_is_found_and_tells_how_much_it_explains():

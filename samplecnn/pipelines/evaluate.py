@@ -4,7 +4,6 @@ import logging
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ from samplecnn.cross_validation import HeldOut, hold_out
 from samplecnn.errors import UserError
 from samplecnn.evaluation import (
     MAJORITY,
+    NETWORKS,
     Evaluation,
     EvaluationSettings,
     Model,
@@ -38,14 +38,13 @@ from samplecnn.hearing import Hearing
 from samplecnn.labels import LabelSettings
 from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.pipelines.runtime import Progress, ray_session
-from samplecnn.pipelines.train import new_network, recording_set
+from samplecnn.pipelines.train import recording_set
 from samplecnn.recipe import NO_STARTER, FitSettings
-from samplecnn.starter import Starter, starter_for
+from samplecnn.starter import Starter, new_network, starter_for
 from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-NAMES = {"samplecnn": "SampleCNN", "rhythm": "rhythm", "joined": "SampleCNN + rhythm"}  # of networks, for people
 UNSTARTED = ", no starter"  # after the model's name: the same network from nothing, to show what the starter brings
 FEATURES = {LOG_MEL: log_mel_features, ONSETS: onset_features}
 PROBE = "evaluation.probe"  # written and removed before any work; one that a kill left behind is written over
@@ -136,7 +135,7 @@ def _evaluated(
         heard_R = [heard[name].heard.get(recording) for recording in data.recordings]
         calibrated[name] = calibrate(heard_R, data.grade_R, parted, grades, network_settings.head)
         predicted[name] = Predicted(calibrated[name].probs_RG, calibrated[name].grade_R, heard[name].cpu_s)
-    name = NAMES[network_settings.network]
+    name = _grader(network_settings)
     model = Model(
         name,
         data.fingerprint(network_settings, fit_settings, starter),
@@ -168,9 +167,9 @@ def _heard(
     """What each network said of each recording while it was held out, all splits together."""
     gpu = int("GPU" in ray.cluster_resources())  # type: ignore[no-untyped-call]
     task = _hold_out.options(num_gpus=gpu)
-    names = [LOG_MEL_CNN, *NAMES.values()]
+    names = [LOG_MEL_CNN, *NETWORKS]
     if starter:
-        names.append(NAMES[network_settings.network] + UNSTARTED)
+        names.append(_grader(network_settings) + UNSTARTED)
     shared_starter: ray.ObjectRef[Starter | None] = ray.put(starter)
     nothing: ray.ObjectRef[Starter | None] = ray.put(None)
     pending = [
@@ -244,8 +243,9 @@ def _hold_out(
         recordings = recording_set(data, folder)
         row = {recording: i for i, recording in enumerate(data.recordings)}
         rows_R = np.array([row[recording] for recording in recordings.names])  # silent ones are left out
+        network, started = _network(name, data, network_settings, starter, seed)
         return name, hold_out(
-            _network(name, data, network_settings, starter, seed),
+            network,
             recordings,
             np.flatnonzero(split.learn_R[rows_R]),
             np.flatnonzero(split.held_R[rows_R]),
@@ -253,15 +253,22 @@ def _hold_out(
             head=network_settings.head,
             seed=seed,
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            started=starter is not None and name != LOG_MEL_CNN,
+            started=started,
         )
 
 
 def _network(
     name: str, data: Labelled, network_settings: NetworkSettings, starter: Starter | None, seed: int
-) -> Hearing:
-    segments, grades = data.folder.settings, len(data.grades)
+) -> tuple[Hearing, bool]:
+    """A network to fit, and whether all of it is the starter's."""
+    segments, grades, head = data.folder.settings, len(data.grades), network_settings.head
+    samples, rate = segments.segment_samples, segments.sample_rate
     if name == LOG_MEL_CNN:
-        return LogMelCNN(segments.segment_samples, segments.sample_rate, grades, network_settings.head, seed)
-    chosen = next(network for network, told in NAMES.items() if told == name.removesuffix(UNSTARTED))
-    return new_network(segments, replace(network_settings, network=chosen), grades, starter, seed)
+        return LogMelCNN(samples, rate, grades, head, seed), False
+    chosen = NETWORKS[name.removesuffix(UNSTARTED)]
+    return new_network(chosen, plan_for(samples, network_settings), rate, grades, head, starter, seed)
+
+
+def _grader(network_settings: NetworkSettings) -> str:
+    """The name of the model that `train` would train."""
+    return next(grader for grader, network in NETWORKS.items() if network == network_settings.network)

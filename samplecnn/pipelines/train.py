@@ -27,13 +27,11 @@ from samplecnn.evaluation import Calibration, calibration_of
 from samplecnn.hearing import Hearing
 from samplecnn.labels import Label, LabelSettings
 from samplecnn.model_folder import ModelCard
-from samplecnn.network.joined import build
 from samplecnn.pipelines.journal import Followed, Journal
 from samplecnn.pipelines.labelled import Labelled, labelled, read_file
 from samplecnn.pipelines.runtime import ray_session, told_by_worker
 from samplecnn.recipe import NO_STARTER, FitSettings
-from samplecnn.segments import SegmentSettings
-from samplecnn.starter import Starter, start, starter_for
+from samplecnn.starter import new_network, starter_for
 from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -224,17 +222,6 @@ def recording_set(data: Labelled, folder: str) -> RecordingSet:
     return read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)
 
 
-def new_network(
-    segments: SegmentSettings, settings: NetworkSettings, grades: int, starter: Starter | None, seed: int
-) -> Hearing:
-    """The network that a fit starts from."""
-    plan = plan_for(segments.segment_samples, settings)
-    network = build(settings.network, plan, segments.sample_rate, grades, settings.head, seed)
-    if starter:
-        start(network, starter, settings.head, grades)
-    return network
-
-
 def _worker(config: dict[str, Any]) -> None:
     """One of the data-parallel workers; all take the same steps, and the first one writes the checkpoints."""
     torch.set_num_threads(config["threads"])
@@ -246,7 +233,11 @@ def _worker(config: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         learn, check = held_back(recording_set(data, folder), config["seed"])
         settings: NetworkSettings = config["network"]
-        network = new_network(data.folder.settings, settings, len(data.grades), config["starter"], config["seed"])
+        segments, grades = data.folder.settings, len(data.grades)
+        plan, seed = plan_for(segments.segment_samples, settings), config["seed"]
+        network, started = new_network(
+            settings.network, plan, segments.sample_rate, grades, settings.head, config["starter"], seed
+        )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         history = state["history"]
         reports = fitting.fit(
@@ -254,10 +245,10 @@ def _worker(config: dict[str, Any]) -> None:
             learn,
             check,
             config["fit"],
-            seed=config["seed"],
+            seed=seed,
             device=device,
             head=settings.head,
-            started=config["starter"] is not None,
+            started=started,
             state=state["fit"],
         )
         while True:
