@@ -7,7 +7,7 @@ losses and gradients are those of one worker with the whole batch.
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from samplecnn import metrics
 from samplecnn.augment import augment
 from samplecnn.batches import Batch, Items, RecordingSet, batch, epoch_items
+from samplecnn.batchnorm import keep_statistics
 from samplecnn.errors import JobError
 from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
@@ -81,7 +82,9 @@ def fit(
     """Train the network in place, yielding after each epoch; when the generator ends it holds the best weights.
 
     valid: decides which epoch is best (lowest loss) and when to stop; None: the last epoch is best. started: the
-    network has a starter's weights; then it may be best as it is, before any epoch, and learns at STARTED of the rate.
+    whole network is a starter's; then it learns at STARTED of the rate, keeps BatchNorm's statistics, and is best as
+    it is, before any epoch, unless one is better by more than the standard error of that difference over valid's
+    groups.
     state: that of an earlier report, to go on from there exactly as if nothing had happened. Raises JobError when the
     loss is no number.
     Under torch.distributed every worker calls this with the same arguments and gets the same reports.
@@ -93,15 +96,17 @@ def fit(
     if world > 1:
         parallel = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
     done, stage, begun, stale, best_loss, best = 0, 0, 0, 0, math.inf, _weights(network)
+    start_loss_R: list[float] | None = None
     optimiser = _optimiser(recipe, network, settings)
     if state is not None:
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         done, stage, begun, stale = state["epoch"], state["stage"], state["begun"], state["stale"]
-        best_loss, best = state["best_loss"], state["best"]
+        best_loss, best, start_loss_R = state["best_loss"], state["best"], state["start_loss"]
     elif valid is not None and started:
         network.eval()
-        best_loss = _validate(network, valid, head, device, rank, world)[0]
+        start_loss_R = _validate(network, valid, head, device, rank, world)[0]
+        best_loss = float(np.mean(start_loss_R))
     loss_of = HEADS[head].loss
     highest = settings.learning_rate * (STARTED if started else 1.0)
 
@@ -116,6 +121,8 @@ def fit(
         items = epoch_items(train, seed, epoch, settings.crops, settings.batch_size)
         steps = len(items) // settings.batch_size
         network.train()
+        if started:
+            keep_statistics(network)
         total, rate = torch.zeros((), dtype=torch.float64, device=device), 0.0
         for step in range(steps):
             taken = (epoch - begun) * steps + step
@@ -132,13 +139,16 @@ def fit(
         train_loss = float(_sum_over_workers(total)) / len(items)
         network.eval()
         checked = _validate(network, valid, head, device, rank, world) if valid is not None else None
-        valid_loss = checked[0] if checked else None
+        valid_loss = float(np.mean(checked[0])) if checked else None
         if not math.isfinite(train_loss) or (valid_loss is not None and not math.isfinite(valid_loss)):
             raise JobError(
                 f"the loss is no number any more in epoch {epoch + 1}: train again with a lower --learning-rate "
                 f"(it was {settings.learning_rate:g})"
             )
         better = valid_loss is None or valid_loss < best_loss
+        if checked and start_loss_R:
+            assert valid is not None
+            better = better and _beyond_chance(np.subtract(start_loss_R, checked[0]), valid.groups)
         if better:
             best_loss, best = math.inf if valid_loss is None else valid_loss, _weights(network)
         stale = 0 if better else stale + 1
@@ -156,6 +166,7 @@ def fit(
                 "optimiser": _copied(optimiser.state_dict()),
                 "best": best,
                 "best_loss": best_loss,
+                "start_loss": start_loss_R,
                 "epoch": epoch + 1,
                 "stage": stage,
                 "begun": begun,
@@ -190,9 +201,9 @@ def _shared_batch(train: RecordingSet, items: Items, step: int, settings: FitSet
 
 def _validate(
     network: Hearing, valid: RecordingSet, head: str, device: torch.device, rank: int, world: int
-) -> tuple[float, float, float]:
-    """Mean loss over recordings (of each the mean over its windows that are not silent), accuracy and kappa of the
-    merged grades; the recordings are shared out over the workers."""
+) -> tuple[list[float], float, float]:
+    """Loss of each recording (the mean over its windows that are not silent), accuracy and kappa of the merged grades;
+    the recordings are shared out over the workers."""
     rule = merge_rule(DEFAULT_MERGE, {})
     loss_R = torch.zeros(len(valid), dtype=torch.float64, device=device)
     grade_R = torch.zeros(len(valid), dtype=torch.int64, device=device)
@@ -210,7 +221,18 @@ def _validate(
         grade_R[i] = stated_grade(merged.probs_G)
     predicted_R: npt.NDArray[np.int64] = _sum_over_workers(grade_R).cpu().numpy()
     accuracy = float((predicted_R == valid.grade_R).mean())
-    return float(_sum_over_workers(loss_R).mean()), accuracy, metrics.kappa(valid.grade_R, predicted_R)
+    return _sum_over_workers(loss_R).tolist(), accuracy, metrics.kappa(valid.grade_R, predicted_R)
+
+
+def _beyond_chance(gain_R: npt.NDArray[np.float64], group_R: Sequence[str]) -> bool:
+    """Is the mean gain of the groups larger than its standard error? Of one group it never is.
+
+    After Breiman's rule of one standard error: of two models that a few recordings cannot tell apart, take the simpler
+    one. Here it is the starter, which thousands of performances taught, against what one performer seems to prefer.
+    """
+    names, group = np.unique(np.array(group_R), return_inverse=True)
+    gain_P = np.bincount(group, gain_R) / np.bincount(group)
+    return len(names) > 1 and bool(gain_P.mean() > gain_P.std(ddof=1) / math.sqrt(len(names)))
 
 
 def _rank_and_world() -> tuple[int, int]:

@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -237,3 +238,27 @@ def test_a_network_that_started_from_a_starter_may_be_best_before_any_epoch(trai
     assert reports[0].learning_rate <= 10.0 * STARTED
     assert not any(report.best for report in reports)
     _same(taught.state_dict(), before)
+
+
+def test_a_starter_is_left_only_for_what_several_performers_agree_on(train, valid):
+    gentle = FitSettings(epochs=3, crops=4, batch_size=12, learning_rate=1e-1)
+
+    def bests(groups):
+        network, _ = _run(train, None, FitSettings(epochs=1, crops=1, batch_size=9))
+        held = replace(valid, groups=groups)
+        return [report.best for report in fit(network, train, held, gentle, seed=1, device=CPU, started=True)]
+
+    assert any(bests(valid.names))
+    assert not any(bests(("one performer",) * len(valid)))
+
+
+def test_what_starts_from_a_starter_keeps_its_statistics_and_learns_all_else(train, valid):
+    network, _ = _run(train, None, FitSettings(epochs=1, crops=1, batch_size=9))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    reports = list(
+        fit(network, train, valid, FitSettings(epochs=1, crops=2, batch_size=9), seed=1, device=CPU, started=True)
+    )
+    after = reports[-1].state["network"]
+    kept = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if "running_" in name} <= kept
+    assert {name for name in before if name.endswith("weight")} - kept
