@@ -3,23 +3,36 @@
 Question: on 156 generated recordings by 52 performers, whose pieces, instruments and performers the starter never met,
 what do SampleCNN, the rhythm branch and both joined tell, with and without the starter, from all other recordings and
 from few, at 500 and at 2000 Hz? Baselines: the majority, and rhythm statistics with logistic regression; "above" is the
-kappa beyond the latter's, both resampled together. Noise guard: as in trials.py; three seeds of folds, start and draws
-where the row says so; 95 % intervals over what is held out.
+kappa beyond the latter's, both resampled together. And what do training and hearing cost, beside SampleCNN alone?
+Noise guard: as in trials.py; three seeds of folds, start and draws where the row says so; 95 % intervals over what is
+held out.
 
     python -m benchmarks ear
 
 Nothing is chosen here: networks, starter and training were settled on other corpora (docs/model.md).
 """
 
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
 from benchmarks.measure import Table
-from benchmarks.trials import JOINED, MODEL, RHYTHM, Outcome, Trial, run_trials
+from benchmarks.trials import DEVICE, JOINED, MODEL, RHYTHM, Outcome, Trial, generated, run_trials
+from samplecnn.architecture import plan_for
 from samplecnn.baselines import ONSETS
+from samplecnn.batches import held_back
 from samplecnn.contract import PIECE
+from samplecnn.cross_validation import listen
+from samplecnn.evaluation import NETWORKS
+from samplecnn.fit import fit
 from samplecnn.metrics import kappa_difference
+from samplecnn.ordinal import DEFAULT_HEAD
+from samplecnn.performances.corpus import GRADES
 from samplecnn.recipe import NO_STARTER, FitSettings
+from samplecnn.starter import new_network, starter_for
 
 SCRATCH = FitSettings(init=NO_STARTER)
 SEEDS = (0, 1, 2)
@@ -31,15 +44,21 @@ def _ways(seeds: Sequence[int], graders: Sequence[str], base: Trial) -> list[Tri
 
 
 AT_500 = Trial(156, folds=5, fit=FitSettings())
-PARTS = (ONSETS, RHYTHM, JOINED)
-MAIN = [
-    *_ways(SEEDS, PARTS, AT_500),
-    *_ways(SEEDS[:1], PARTS, replace(AT_500, group=(PIECE,))),
-]
+AT_2000 = replace(AT_500, plan=plan_for(20_000), sample_rate=2000)
+PARTS = (ONSETS, MODEL, RHYTHM, JOINED)
+BESIDE = (ONSETS, JOINED)
+MAIN = {
+    500: [*_ways(SEEDS, PARTS, AT_500), *_ways(SEEDS[:1], PARTS, replace(AT_500, group=(PIECE,)))],
+    2000: [
+        *_ways(SEEDS, BESIDE, AT_2000),
+        *_ways(SEEDS[:1], (MODEL, RHYTHM), AT_2000),
+        *_ways(SEEDS[:1], BESIDE, replace(AT_2000, group=(PIECE,))),
+    ],
+}
 ABLATION = [
-    *_ways(SEEDS[:1], (MODEL,), AT_500),
-    *_ways(SEEDS[:1], (RHYTHM, JOINED), replace(AT_500, fit=SCRATCH)),
-    *(trial for few in FEW for trial in _ways(SEEDS[:1], PARTS, replace(AT_500, learn=few))),
+    *_ways(SEEDS[:1], (MODEL, RHYTHM, JOINED), replace(AT_500, fit=SCRATCH)),
+    *(trial for few in FEW for trial in _ways(SEEDS, BESIDE, replace(AT_500, learn=few))),
+    *(trial for few in FEW for trial in _ways(SEEDS[:1], (MODEL, RHYTHM), replace(AT_500, learn=few))),
     *(trial for few in FEW for trial in _ways(SEEDS[:1], (RHYTHM,), replace(AT_500, learn=few, fit=SCRATCH))),
 ]
 QUICK = [
@@ -49,13 +68,39 @@ QUICK = [
 
 
 def run(quick: bool) -> list[Table]:
-    """A table each: the defaults, the ablation."""
+    """A table each: the defaults at either rate, the ablation, the costs."""
     if quick:
-        return [_table("Quick", QUICK)]
+        return [_table("Quick", QUICK), _costs(QUICK[0].recordings, QUICK[0].fit)]
     return [
-        _table("156 recordings at 500 Hz, defaults", MAIN),
+        *(_table(f"156 recordings at {rate} Hz, defaults", trials) for rate, trials in MAIN.items()),
         _table("156 recordings at 500 Hz: what brings what", ABLATION),
+        _costs(AT_500.recordings, AT_500.fit),
     ]
+
+
+def _costs(count: int, settings: FitSettings) -> Table:
+    """One training on all recordings, and one hearing of them, in CPU seconds of one thread."""
+    torch.set_num_threads(1)
+    plan, rate = AT_500.plan, AT_500.sample_rate
+    starter = starter_for(settings.init, rate, plan)
+    found: dict[str, tuple[float, float]] = {}
+    with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
+        recordings = generated(count, rate, plan.segment_samples, folder).recordings
+        for name in (MODEL, RHYTHM, JOINED):
+            network, started = new_network(NETWORKS[name], plan, rate, len(GRADES), DEFAULT_HEAD, starter, seed=0)
+            begun = time.process_time()
+            train, valid = held_back(recordings, 0)
+            for _ in fit(network, train, valid, settings, seed=0, device=DEVICE, started=started):
+                pass
+            trained = time.process_time()
+            for i in range(len(recordings)):
+                listen(network, recordings, i, DEVICE)
+            found[name] = (trained - begun, time.process_time() - trained)
+    rows: list[tuple[str | float, ...]] = [
+        (name, training, hearing, hearing / found[MODEL][1]) for name, (training, hearing) in found.items()
+    ]
+    columns = ("network", "training, CPU s", "hearing, CPU s", "hearing, against SampleCNN alone")
+    return Table(f"{count} recordings at 500 Hz: costs, one thread", columns, rows)
 
 
 def _table(title: str, trials: list[Trial]) -> Table:
