@@ -38,16 +38,20 @@ from samplecnn.labels import Label
 from samplecnn.metrics import Metrics, evaluate, log_loss
 from samplecnn.ordinal import DEFAULT_HEAD
 from samplecnn.performances.corpus import GRADES, CorpusSettings, PlannedRecording, plan_corpus, render_recording
+from samplecnn.performances.player import GLOBAL_FAULTS
 from samplecnn.recipe import FitSettings
 from samplecnn.segments import SegmentSettings, cut
 from samplecnn.starter import new_network, starter_for
 
+GLOBAL = 153
 CORPORA = {
     15: CorpusSettings(),  # the demo's
     60: CorpusSettings(count=60, performers=24, seed=1),
     90: CorpusSettings(count=90, performers=30, seed=2),
     156: CorpusSettings(count=156, performers=52, seed=21),  # the ear's: nothing was chosen on it
     150: CorpusSettings(count=150, performers=50, seed=3),
+    # Grades that no segment tells: nothing differs but what takes minutes.
+    GLOBAL: CorpusSettings(count=GLOBAL, performers=51, seed=41, faults=",".join(GLOBAL_FAULTS)),
 }
 MODEL, RHYTHM, JOINED = NETWORKS
 FEATURES = {LOG_MEL: log_mel_features, ONSETS: onset_features}

@@ -8,7 +8,7 @@ without whatever shares a performer or piece with it where splits keep those apa
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,12 @@ from scipy.optimize import minimize_scalar
 
 from samplecnn.folds import Split
 from samplecnn.merge import (
-    DEFAULT_MERGE,
+    Mean,
     Merged,
+    MergeRule,
     SegmentOutputs,
     cuts_at_shares,
     expected_score,
-    merge_rule,
     stated_grade,
 )
 from samplecnn.ordinal import HEADS
@@ -37,10 +37,19 @@ LEAST_PROBABILITY = 1e-300  # 0 has no logarithm
 
 @dataclass(frozen=True)
 class Heard:
-    """What a network said of a recording that it was not trained on: outputs_SO (logits), activity_S of its windows."""
+    """What a network said of a recording: outputs_SO (logits), activity_S and start_s_S of its windows, course_C
+    (course.py) of the whole; rule: how that is merged."""
 
     outputs_SO: npt.NDArray[np.float32]
     activity_S: npt.NDArray[np.float32]
+    start_s_S: Float64
+    course_C: Float64
+    rule: MergeRule = field(default_factory=Mean)
+
+    def segments(self, probs_SG: Float64) -> SegmentOutputs:
+        """What a merge rule asks for, given the probabilities of the windows; it never asks for embeddings here."""
+        nothing_S0 = np.zeros((len(probs_SG), 0), np.float32)
+        return SegmentOutputs(probs_SG, nothing_S0, self.activity_S, self.start_s_S, self.course_C)
 
     def merged(self, head: str, temperature: float) -> Merged:
         """The recording's grade at this temperature, as grading would merge it."""
@@ -51,12 +60,10 @@ def merged(heard_R: Sequence[Heard], head: str, temperature: float) -> list[Merg
     """Each recording's grade at this temperature. The outputs of all pass the head at once: a search asks often."""
     outputs_SO = torch.from_numpy(np.concatenate([heard.outputs_SO for heard in heard_R]))
     probs_SG = HEADS[head].probs(outputs_SO / temperature).numpy()
-    rule = merge_rule(DEFAULT_MERGE, {})
     found, start = [], 0
     for heard in heard_R:
         end = start + len(heard.outputs_SO)
-        nothing_S0 = np.zeros((end - start, 0), np.float32)
-        of_one = rule(SegmentOutputs(probs_SG[start:end], nothing_S0, heard.activity_S))
+        of_one = heard.rule(heard.segments(probs_SG[start:end]))
         assert of_one is not None, "read_recordings leaves silent recordings out"
         found.append(of_one)
         start = end

@@ -4,9 +4,10 @@ The part that costs time, and nothing else: which recordings those are is decide
 pipelines/, how sure it may be in calibration.py, how good it is in evaluation.py.
 """
 
+import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +18,27 @@ from samplecnn.calibration import Heard
 from samplecnn.fit import fit
 from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
+from samplecnn.merge import MergeRule
+from samplecnn.merging import Merging, by_the_mean, learn_to_merge
+from samplecnn.ordinal import HEADS
 from samplecnn.recipe import FitSettings
+from samplecnn.tempo import course_of
+
+log = logging.getLogger(__name__)
+
+MOST_HEARD = 2000  # recordings that a merge rule is fitted on
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """heard: by the name of each recording held out, None where the network gave no numbers; train_loss: of the last
-    epoch; best_epoch: whose weights were kept; cpu_s: of this process, training and listening together."""
+    epoch; best_epoch: whose weights were kept; merging: what was learnt of it; cpu_s: of this process,
+    training and listening together."""
 
     heard: dict[str, Heard | None]
     train_loss: float
     best_epoch: int
+    merging: Merging
     cpu_s: float
 
 
@@ -53,12 +64,43 @@ def hold_out(
     train_loss, best_epoch = math.nan, 0
     for report in fit(network, train, valid, settings, seed=seed, device=device, head=head, started=started):
         train_loss, best_epoch = report.train_loss, report.epoch if report.best else best_epoch
-    heard = {recordings.names[i]: listen(network, recordings, i, device) for i in held.tolist()}
-    return HeldOut(heard, train_loss, best_epoch, time.process_time() - begun)
+    merging = merging_of(network, not_trained_on(recordings.subset(learn), valid, best_epoch), head, seed, device)
+    log.info("merge: %s", merging.why)
+    heard = {recordings.names[i]: _by(merging.rule, listen(network, recordings, i, device)) for i in held.tolist()}
+    return HeldOut(heard, train_loss, best_epoch, merging, time.process_time() - begun)
+
+
+def not_trained_on(learn: RecordingSet, valid: RecordingSet | None, best_epoch: int) -> RecordingSet | None:
+    """Which of the recordings that are learnt from the network has not heard in training: all, where it is the starter
+    as it was (best_epoch is 0), else those that were held back, if any were."""
+    return learn if best_epoch == 0 else valid
+
+
+def merging_of(
+    network: Hearing, recordings: RecordingSet | None, head: str, seed: int, device: torch.device
+) -> Merging:
+    """What a network's say of these recordings, which it was not trained on, teaches of merging (merging.py).
+
+    More than MOST_HEARD of them are thinned out evenly: a dozen numbers need no more.
+    """
+    if recordings is None:
+        return by_the_mean("no recording was held back from training")
+    thinned = recordings.subset(range(0, len(recordings), -(-len(recordings) // MOST_HEARD)))
+    heard = {i: listen(network, thinned, i, device) for i in range(len(thinned))}
+    told = {i: one for i, one in heard.items() if one}
+    segments_R = [one.segments(HEADS[head].probs(torch.from_numpy(one.outputs_SO)).numpy()) for one in told.values()]
+    return learn_to_merge(segments_R, thinned.grade_R[list(told)], [thinned.groups[i] for i in told], seed)
+
+
+def _by(rule: MergeRule, heard: Heard | None) -> Heard | None:
+    return heard and replace(heard, rule=rule)
 
 
 def listen(network: Hearing, recordings: RecordingSet, i: int, device: torch.device) -> Heard | None:
     """What a trained network says of a recording; None where it gives no numbers."""
-    windows = recordings.windows(i)
-    outputs_SO, _ = hear(network, recordings.waveform(i), float(recordings.gain_R[i]), windows, device)
-    return Heard(outputs_SO.numpy(), windows.activity_S) if torch.isfinite(outputs_SO).all() else None
+    windows, waveform_T, gain = recordings.windows(i), recordings.waveform(i), float(recordings.gain_R[i])
+    outputs_SO, _ = hear(network, waveform_T, gain, windows, device)
+    if not torch.isfinite(outputs_SO).all():
+        return None
+    course_C = course_of(waveform_T, recordings.active_RF[i], gain, recordings.settings.sample_rate)
+    return Heard(outputs_SO.numpy(), windows.activity_S, windows.start_s, course_C)

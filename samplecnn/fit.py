@@ -7,7 +7,7 @@ losses and gradients are those of one worker with the whole batch.
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,7 +148,7 @@ def fit(
         better = valid_loss is None or valid_loss < best_loss
         if checked and start_loss_R:
             assert valid is not None
-            better = better and _beyond_chance(np.subtract(start_loss_R, checked[0]), valid.groups)
+            better = better and metrics.beyond_chance(np.subtract(start_loss_R, checked[0]), valid.groups)
         if better:
             best_loss, best = math.inf if valid_loss is None else valid_loss, _weights(network)
         stale = 0 if better else stale + 1
@@ -214,7 +214,7 @@ def _validate(
         if not np.isfinite(probs_SG).all():
             loss_R[i] = math.nan
             continue
-        merged = rule(SegmentOutputs(probs_SG, embedding_SE.numpy(), windows.activity_S))
+        merged = rule(SegmentOutputs(probs_SG, embedding_SE.numpy(), windows.activity_S, windows.start_s))
         assert merged is not None, "read_recordings leaves silent recordings out"
         loss_S = HEADS[head].loss(outputs_SO, torch.full((len(outputs_SO),), given)).double()
         loss_R[i] = (loss_S * torch.from_numpy(merged.weight_S)).sum().to(device)
@@ -222,17 +222,6 @@ def _validate(
     predicted_R: npt.NDArray[np.int64] = _sum_over_workers(grade_R).cpu().numpy()
     accuracy = float((predicted_R == valid.grade_R).mean())
     return _sum_over_workers(loss_R).tolist(), accuracy, metrics.kappa(valid.grade_R, predicted_R)
-
-
-def _beyond_chance(gain_R: npt.NDArray[np.float64], group_R: Sequence[str]) -> bool:
-    """Is the mean gain of the groups larger than its standard error? Of one group it never is.
-
-    After Breiman's rule of one standard error: of two models that a few recordings cannot tell apart, take the simpler
-    one. Here it is the starter, which thousands of performances taught, against what one performer seems to prefer.
-    """
-    names, group = np.unique(np.array(group_R), return_inverse=True)
-    gain_P = np.bincount(group, gain_R) / np.bincount(group)
-    return len(names) > 1 and bool(gain_P.mean() > gain_P.std(ddof=1) / math.sqrt(len(names)))
 
 
 def _rank_and_world() -> tuple[int, int]:

@@ -6,7 +6,7 @@ rows of a batch hold never changed a bit; the row's place in the batch did for a
 all and the number of threads for most. So grade with torch.set_num_threads(1) everywhere.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,11 @@ from torch import Tensor
 
 from samplecnn.errors import RecordingError
 from samplecnn.hearing import Hearing
-from samplecnn.merge import Merged, SegmentOutputs, stated_grade
+from samplecnn.merge import Course, Merged, SegmentOutputs, stated_grade
 from samplecnn.model_folder import ModelCard
 from samplecnn.ordinal import HEADS
 from samplecnn.segments import Windows, audible_windows, take
+from samplecnn.tempo import course_of
 
 # S windows of one recording, b of them in a batch of BATCH, T samples, O outputs, E embedding, G grades (0 = worst).
 Float32 = npt.NDArray[np.float32]
@@ -111,7 +112,10 @@ class Grader:
         """
         windows, gain = audible_windows(waveform_T, active_F, self.card.settings)
         outputs_SO, embedding_SE = hear(self._network, waveform_T, gain, windows, self.device)
-        outputs = SegmentOutputs(self._probs(outputs_SO), embedding_SE.numpy(), windows.activity_S)
+        outputs = SegmentOutputs(self._probs(outputs_SO), embedding_SE.numpy(), windows.activity_S, windows.start_s)
+        if isinstance(self.card.rule(), Course):
+            course_C = course_of(waveform_T, active_F, gain, self.card.settings.sample_rate)
+            outputs = replace(outputs, course_C=course_C)
         return merge_windows(self.card, outputs)
 
     def _probs(self, outputs_SO: Tensor) -> Float64:

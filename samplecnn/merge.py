@@ -1,34 +1,41 @@
 """Many segments, one grade: the rules that merge what a recording's segments say.
 
-A rule gets everything that is known of the segments (SegmentOutputs) and answers with a weight a segment and the merged
-probabilities. The sums are exactly rounded (math.fsum), so that the order of the segments, and with it the number of
-workers, cannot change a bit of the result.
+A rule gets everything that is known of the recording (SegmentOutputs) and answers with a weight a segment and the
+merged probabilities. The sums are exactly rounded (math.fsum), so that the order of the segments, and with it the
+number of workers, cannot change a bit of the result. Rules that learn are fitted in merging.py.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from samplecnn.contract import SILENT_SEGMENT_ACTIVITY
+from samplecnn.course import COURSE
 
-# S segments of one recording, G grades (0 = worst), E embedding.
+# S segments of one recording, G grades (0 = worst), E embedding, C features of the course, K steps between grades.
 Float64 = npt.NDArray[np.float64]
+
+LOW_SHARE = 10  # percentile of the segments' scores that stands for the worst moments
+LEAST_PROBABILITY = 1e-6  # 0 has no odds
 
 
 @dataclass(frozen=True)
 class SegmentOutputs:
-    """What is known of one recording's segments, in their order.
+    """What is known of one recording's segments, in their order, and of its course.
 
-    probs_SG: rows add up to 1; embedding_SE: what the head saw; activity_S: 0..1, share of frames with playing.
+    probs_SG: rows add up to 1; embedding_SE: what the head saw; activity_S: 0..1, share of frames with playing;
+    start_s_S: where each begins; course_C: course.COURSE, the whole recording's, zeros where nothing is known.
     """
 
     probs_SG: Float64
     embedding_SE: npt.NDArray[np.float32]
     activity_S: npt.NDArray[np.float32]
+    start_s_S: Float64
+    course_C: Float64 = field(default_factory=lambda: np.zeros(len(COURSE)))
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Merged:
 
 
 class MergeRule(Protocol):
-    """One way to merge. Its dataclass fields are its parameters, kept in model.json. Later rules learn theirs."""
+    """One way to merge. Its dataclass fields are its parameters, kept in model.json."""
 
     def __call__(self, segments: SegmentOutputs) -> Merged | None:
         """None where no segment has a say: the recording is silent and cannot be graded."""
@@ -59,7 +66,115 @@ class Mean:
     silent_below: float = SILENT_SEGMENT_ACTIVITY
 
     def __call__(self, segments: SegmentOutputs) -> Merged | None:
-        return weighted(segments.probs_SG, (segments.activity_S >= np.float32(self.silent_below)).astype(np.float64))
+        return weighted(segments.probs_SG, self._says(segments).astype(np.float64))
+
+    def _says(self, segments: SegmentOutputs) -> npt.NDArray[np.bool_]:
+        """Which segments have a say, [S]."""
+        return segments.activity_S >= np.float32(self.silent_below)
+
+
+@dataclass(frozen=True)
+class Vote(Mean):
+    """Each segment that is not silent votes for its median rank; a grade's probability is its share of the votes."""
+
+    def __call__(self, segments: SegmentOutputs) -> Merged | None:
+        grades = segments.probs_SG.shape[1]
+        vote_S = [stated_grade(probs_G) for probs_G in segments.probs_SG]
+        return weighted(np.eye(grades)[vote_S], self._says(segments).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Activity(Mean):
+    """The mean weighted by activity: a segment that is half silent says half as much."""
+
+    def __call__(self, segments: SegmentOutputs) -> Merged | None:
+        return weighted(segments.probs_SG, np.where(self._says(segments), segments.activity_S, 0.0))
+
+
+@dataclass(frozen=True)
+class LinearSoftmax(Mean):
+    """Each grade's probabilities weighted by themselves, so that the segments that are sure of it say more.
+
+    Wang, Li, Metze 2019 (arXiv 1810.09050), the best of five ways to pool in the detection of sound events. There one
+    moment decides; playing is heard throughout. A segment's weight is its share in the sum over all grades.
+    """
+
+    def __call__(self, segments: SegmentOutputs) -> Merged | None:
+        says_S1 = self._says(segments)[:, None]
+        if not says_S1.any():
+            return None
+        probs_SG = np.where(says_S1, segments.probs_SG, 0.0)
+        total_G = np.array([math.fsum(column_S) for column_S in probs_SG.T])
+        share_SG = np.divide(probs_SG, total_G, out=np.zeros_like(probs_SG), where=total_G > 0)
+        pooled_G = np.array([math.fsum(column_S) for column_S in (share_SG * probs_SG).T])
+        weight_S = np.array([math.fsum(row_G) for row_G in share_SG * probs_SG])
+        probs_G = pooled_G / math.fsum(pooled_G)
+        return Merged(probs_G, expected_score(probs_G), weight_S / math.fsum(weight_S))
+
+
+@dataclass(frozen=True)
+class Spread(Mean):
+    """The mean, moved up or down by how unlike the segments are: their spread and their worst moments.
+
+    The log odds of being beyond each step between grades are multiplied by `sharpness` and moved by `offset` and by
+    each feature times the parameter of its name: an ordinal regression (proportional odds; McCullagh 1980) on what the
+    mean says. With parameters of 0 and a sharpness of 1, as untrained, it is the mean.
+    """
+
+    sharpness: float = 1.0
+    offset: float = 0.0
+    spread: float = 0.0
+    low: float = 0.0
+
+    def __call__(self, segments: SegmentOutputs) -> Merged | None:
+        mean = Mean(self.silent_below)(segments)
+        if mean is None:
+            return None
+        told = self.features(segments)
+        moved = self.offset + math.fsum(getattr(self, name) * value for name, value in told.items())
+        probs_G = moved_along(mean.probs_G, self.sharpness, moved)
+        return Merged(probs_G, expected_score(probs_G), mean.weight_S)
+
+    def features(self, segments: SegmentOutputs) -> dict[str, float]:
+        """By the name of the parameter that weighs it. spread: sd of the segments' scores; low: how far the tenth
+        percentile lies below their mean. 0 for one segment."""
+        probs_SG = segments.probs_SG[self._says(segments)]
+        score_S = np.sort([expected_score(probs_G) for probs_G in probs_SG])  # sorted: no order can change a bit
+        return {"spread": float(score_S.std()), "low": float(score_S.mean() - np.percentile(score_S, LOW_SHARE))}
+
+
+@dataclass(frozen=True)
+class Course(Spread):
+    """Spread, and what only the whole recording tells: how tempo and loudness go, and how long it stops (course.py)."""
+
+    tempo_spread: float = 0.0
+    tempo_range: float = 0.0
+    tempo_slope: float = 0.0
+    tempo_step: float = 0.0
+    tempo_distance: float = 0.0
+    level_slope: float = 0.0
+    level_spread: float = 0.0
+    level_range: float = 0.0
+    level_fade: float = 0.0
+    pauses: float = 0.0
+    paused: float = 0.0
+    longest_pause: float = 0.0
+
+    def features(self, segments: SegmentOutputs) -> dict[str, float]:
+        return super().features(segments) | dict(zip(COURSE, segments.course_C.tolist(), strict=True))
+
+
+def moved_along(probs_G: Float64, sharpness: float, moved: float | Float64) -> Float64:
+    """The probabilities whose log odds of being beyond each step are those of probs_G, multiplied and moved.
+
+    probs_G: [..., G]; moved: one number, or [...].
+    """
+    beyond_K = np.clip(1.0 - np.cumsum(probs_G, axis=-1)[..., :-1], LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
+    odds_K = sharpness * np.log(beyond_K / (1.0 - beyond_K)) + np.asarray(moved)[..., None]
+    moved_K = 1.0 / (1.0 + np.exp(-odds_K))
+    ends = [(0, 0)] * (moved_K.ndim - 1) + [(1, 1)]
+    moved_G: Float64 = -np.diff(np.pad(moved_K, ends, constant_values=(1.0, 0.0)), axis=-1)
+    return moved_G
 
 
 def weighted(probs_SG: Float64, weight_S: Float64) -> Merged | None:
@@ -102,7 +217,14 @@ def cuts_at_shares(score_R: Float64, grade_R: npt.NDArray[np.int64], grades: int
     return cuts_K
 
 
-MERGE_RULES: dict[str, type[MergeRule]] = {"mean": Mean}
+MERGE_RULES: dict[str, type[MergeRule]] = {
+    "mean": Mean,
+    "vote": Vote,
+    "activity": Activity,
+    "linear softmax": LinearSoftmax,
+    "spread": Spread,
+    "course": Course,
+}
 DEFAULT_MERGE = "mean"
 
 

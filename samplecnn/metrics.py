@@ -134,6 +134,22 @@ def kappa_difference(
     return _figure(_kappa(mean_DM[:, :half]) - _kappa(mean_DM[:, half:]))
 
 
+def kappa_difference_p(
+    given_R: Grades, one_R: Grades, other_R: Grades, group_CR: Sequence[list[str]], seed: int
+) -> float:
+    """How often one grader's kappa lies as far above or below the other's where the two are dealt anew to each group
+    (of the first column): two-sided."""
+    rng = np.random.default_rng(seed)
+    names, group = np.unique(np.array(group_CR[0]), return_inverse=True)
+    found = kappa(given_R, one_R) - kappa(given_R, other_R)
+    as_far = 0
+    for _ in range(PERMUTATIONS):
+        swapped_R = (rng.random(len(names)) < 0.5)[group]
+        dealt = (np.where(swapped_R, other_R, one_R), np.where(swapped_R, one_R, other_R))
+        as_far += abs(kappa(given_R, dealt[0]) - kappa(given_R, dealt[1])) >= abs(found) - 1e-12
+    return (as_far + 1) / (PERMUTATIONS + 1)
+
+
 def _figure(value_D: Probs) -> Figure:
     """The first is the value, the others are of resampled data sets."""
     low, high = np.percentile(value_D[1:], [2.5, 97.5])
@@ -241,3 +257,14 @@ def conclusion(metrics: Metrics, majority_accuracy: float, by_chance: float) -> 
         f"On {n} recordings this grader agrees with the given grades better than chance (p = {metrics.p_value:.3f}), "
         f"its accuracy {better} the majority's {majority_accuracy:.2f}.{few} {limit}"
     )
+
+
+def beyond_chance(gain_R: npt.NDArray[np.float64], group_R: Sequence[str]) -> bool:
+    """Is the mean gain of the groups larger than its standard error? Of one group it never is.
+
+    gain_R: of recordings, by what one way of grading is better than a simpler one. After Breiman's rule of one standard
+    error: of two that a few recordings cannot tell apart, take the simpler one.
+    """
+    names, group = np.unique(np.array(group_R), return_inverse=True)
+    gain_P = np.bincount(group, gain_R) / np.bincount(group)
+    return len(names) > 1 and bool(gain_P.mean() > gain_P.std(ddof=1) / np.sqrt(len(names)))

@@ -6,25 +6,31 @@ envelope in overlapping windows of 20 s, on an axis of log lags, on which anothe
 each window is moved against each other one is a soft argmax, so that gradients pass, and five numbers say how it moves.
 """
 
+import functools
 import math
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from samplecnn.course import TEMPO, loudness_and_pauses
 from samplecnn.rhythm import LAGS, LONGEST_LAG_S, SHORTEST_LAG_S, Rhythm, autocorrelation
+from samplecnn.segments import playing
 
 # W windows of one recording, T samples, F frames, L lags, D moves.
 
 WINDOW_S, HOP_S = 20.0, 10.0
+MOST_WINDOWS = 120  # of a recording of 20 minutes; in a longer one they lie further apart
+AT_ONCE = 16  # windows that are heard together, so that hours cost no more memory than minutes
 MOST_MOVED = 0.4  # log ratio of two tempi, 0.67 to 1.49: half and double tempo are not told from the same one
 STEP = math.log(LONGEST_LAG_S / SHORTEST_LAG_S) / (LAGS - 1)  # log ratio from lag to lag, 2.4 %
 SHARPNESS = 30.0  # of the soft argmax at the start: two windows that are 0.1 less alike weigh a twentieth
-FEATURES = ("spread", "range", "slope", "step", "distance")
 EPSILON = 1e-6
 
 
 class TempoContext(nn.Module):
-    """The windows of one recording, window_WT, to five numbers about its tempo, float32 [5] (FEATURES).
+    """The windows of one recording, window_WT, to five numbers about its tempo, float32 [5] (course.TEMPO).
 
     window_WT: the recording's samples from first to last active frame in windows of WINDOW_S, HOP_S apart, level
     normalised once per recording; the last one may be filled up with zeros. All are log ratios of tempo: the spread
@@ -41,8 +47,46 @@ class TempoContext(nn.Module):
 
     def forward(self, window_WT: Tensor, rhythm: Rhythm) -> Tensor:
         """rhythm: whose onset envelope is heard."""
-        profile_WL = autocorrelation(rhythm.rises(window_WT)[:, :1], rhythm.frame_s)[:, 0]
-        return describe(moves(profile_WL, torch.exp(self.log_sharpness)))
+        parts = [
+            autocorrelation(rhythm.rises(part_WT)[:, :1], rhythm.frame_s)[:, 0]
+            for part_WT in torch.split(window_WT, AT_ONCE)
+        ]
+        return describe(moves(torch.cat(parts), torch.exp(self.log_sharpness)))
+
+
+def course_of(
+    waveform_T: npt.NDArray[np.float32], active_F: npt.NDArray[np.bool_], gain: float, sample_rate: int
+) -> npt.NDArray[np.float64]:
+    """course.COURSE of a recording, from its first active frame to its last, [C].
+
+    waveform_T: mono, at the level it was recorded with; gain: what brings its active frames to unit RMS, 0 where it is
+    silent. The onset envelope is that of filters as they start, the same for every network, so that a model's merge
+    does not depend on which branches it has. Silence around the playing changes nothing.
+    """
+    first, end = playing(active_F, len(waveform_T), sample_rate)
+    rhythm, context = _front(sample_rate)
+    with torch.inference_mode():
+        window_WT = torch.from_numpy(_windows(waveform_T[first:end], sample_rate) * np.float32(gain))
+        tempo = context(window_WT, rhythm).tolist()
+    return np.array([*tempo, *loudness_and_pauses(waveform_T, active_F, gain, sample_rate)])
+
+
+@functools.cache
+def _front(sample_rate: int) -> tuple[Rhythm, TempoContext]:
+    return Rhythm(sample_rate).eval(), TempoContext().eval()
+
+
+def _windows(waveform_T: npt.NDArray[np.float32], sample_rate: int) -> npt.NDArray[np.float32]:
+    """Windows of WINDOW_S, at most MOST_WINDOWS, evenly from the first sample; the last is filled up with zeros."""
+    size = round(WINDOW_S * sample_rate)
+    beyond = max(0, len(waveform_T) - size)
+    hop = max(round(HOP_S * sample_rate), -(-beyond // (MOST_WINDOWS - 1)))
+    starts = range(0, beyond + hop, hop) if beyond else range(1)
+    window_WT = np.zeros((len(starts), size), np.float32)
+    for row_T, start in zip(window_WT, starts, strict=True):
+        piece_T = waveform_T[start : start + size]
+        row_T[: len(piece_T)] = piece_T
+    return window_WT
 
 
 def moves(profile_WL: Tensor, sharpness: Tensor) -> Tensor:
@@ -64,11 +108,11 @@ def moves(profile_WL: Tensor, sharpness: Tensor) -> Tensor:
 
 
 def describe(move_WW: Tensor) -> Tensor:
-    """FEATURES of the moves between all pairs of windows, [5]."""
+    """course.TEMPO of the moves between all pairs of windows, [5]."""
     windows = len(move_WW)
     tempo_W = move_WW.mean(dim=1)  # of all tempi that differ by these moves, the least squares
     if windows < 2:
-        return tempo_W.expand(len(FEATURES))  # 0, of the window against itself, and a gradient of 0
+        return tempo_W.expand(len(TEMPO))  # 0, of the window against itself, and a gradient of 0
     time_W = torch.linspace(-0.5, 0.5, windows, dtype=move_WW.dtype, device=move_WW.device)
     slope = (time_W * tempo_W).sum() / time_W.square().sum()
     sum_W, count_W = tempo_W.cumsum(dim=0)[:-1], torch.arange(1, windows, device=move_WW.device)

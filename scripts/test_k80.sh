@@ -16,5 +16,6 @@ $python -c 'import numpy, pyarrow, ray, torch; print(
 # The checkout itself goes on the environment's path, for jobs and Ray's workers.
 $python -c 'import os, site; open(site.getsitepackages()[0] + "/samplecnn.pth", "w").write(os.getcwd())'
 exec $python -m pytest -W default tests/test_{network,ordinal,batchnorm,fit,recipe,augment,torch_audio,infer,merge}.py \
+  tests/test_{rhythm,tempo,course,merging,starter,pretraining}.py \
   tests/test_{model_folder,calibration,cross_validation,filters,export,batches}.py tests/baselines \
   tests/jobs/test_{train,evaluate,grade}.py "$@"

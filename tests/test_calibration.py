@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from samplecnn.calibration import HIGHEST, Heard, calibrate, fit_temperature, stated_by_shares
+from samplecnn.course import COURSE
 from samplecnn.folds import Split, splits
 from samplecnn.merge import expected_score
 from samplecnn.metrics import log_loss
@@ -16,13 +17,17 @@ def folds(fold_R):
     return [Split(fold_R != fold, fold_R == fold) for fold in sorted(set(fold_R.tolist()))]
 
 
+def _one(outputs_SO, activity_S):
+    return Heard(outputs_SO, activity_S, 10.0 * np.arange(len(activity_S)), np.zeros(len(COURSE)))
+
+
 def heard(rng, sharpness, recordings=120, segments=1):
     """Recordings whose grades follow the outputs' probabilities, and outputs that are then made surer of themselves."""
     logits_RSG = np.repeat(rng.normal(size=(recordings, 1, 3)) * 1.5, segments, axis=1)
     probs_RG = np.exp(logits_RSG[:, 0]) / np.exp(logits_RSG[:, 0]).sum(1, keepdims=True)
     grade_R = np.array([rng.choice(3, p=probs_G) for probs_G in probs_RG])
     activity_S = np.ones(segments, np.float32)
-    return [Heard((sharpness * logits_SG).astype(np.float32), activity_S) for logits_SG in logits_RSG], grade_R
+    return [_one((sharpness * logits_SG).astype(np.float32), activity_S) for logits_SG in logits_RSG], grade_R
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 4.0])
@@ -79,7 +84,7 @@ def test_a_recording_that_cannot_be_graded_gets_the_shares_of_what_its_split_lea
 
 
 def test_a_probability_of_zero_does_not_end_the_search():
-    heard_R = [Heard(np.array([[2000.0, -2000.0]], np.float32), np.ones(1, np.float32))] * 4
+    heard_R = [_one(np.array([[2000.0, -2000.0]], np.float32), np.ones(1, np.float32))] * 4
     assert math.isfinite(fit_temperature(heard_R, np.array([0, 1, 0, 1]), HEAD))
 
 

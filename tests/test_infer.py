@@ -182,7 +182,9 @@ def test_windows_heard_in_parts_are_heard_the_same_bit_for_bit():
     whole = grader.grade(wave_T, active_F)
     parts = [grader.hear(part_ST) for part_ST in (windows_ST[: 2 * BATCH], windows_ST[2 * BATCH :])]
     probs_SG, embedding_SE = (np.concatenate(part) for part in zip(*parts, strict=True))
-    merged = merge_windows(grader.card, SegmentOutputs(probs_SG, embedding_SE, windows.activity_S)).merged
+    merged = merge_windows(
+        grader.card, SegmentOutputs(probs_SG, embedding_SE, windows.activity_S, windows.start_s)
+    ).merged
 
     assert len(windows) > 2 * BATCH
     assert embedding_SE.dtype == np.float32

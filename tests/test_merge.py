@@ -1,13 +1,20 @@
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from samplecnn.contract import SILENT_SEGMENT_ACTIVITY
+from samplecnn.course import COURSE
 from samplecnn.merge import (
     MERGE_RULES,
+    Activity,
+    Course,
+    LinearSoftmax,
     Mean,
     SegmentOutputs,
+    Vote,
     cuts_at_shares,
     expected_score,
     merge_rule,
@@ -22,11 +29,14 @@ def outputs(draw, least_playing=0):
     activity_S = rng.choice(np.array([0.0, 0.1, 0.2, 0.5, 1.0], np.float32), count)
     activity_S[:least_playing] = 1.0
     probs_SG = rng.dirichlet(np.full(grades, 0.3), count)
-    return SegmentOutputs(probs_SG, rng.standard_normal((count, 4)).astype(np.float32), activity_S)
+    return SegmentOutputs(
+        probs_SG, rng.standard_normal((count, 4)).astype(np.float32), activity_S, 10.0 * np.arange(count)
+    )
 
 
 def _picked(segments: SegmentOutputs, rows) -> SegmentOutputs:
-    return SegmentOutputs(segments.probs_SG[rows], segments.embedding_SE[rows], segments.activity_S[rows])
+    columns = (segments.probs_SG, segments.embedding_SE, segments.activity_S, segments.start_s_S)
+    return SegmentOutputs(*(column_S[rows] for column_S in columns))
 
 
 every_rule = pytest.mark.parametrize("name", MERGE_RULES)
@@ -64,6 +74,7 @@ def test_padding_with_silent_segments_changes_no_bit(name, segments, padding):
         np.concatenate([segments.probs_SG, np.full((padding, grades), 1 / grades)]),
         np.concatenate([segments.embedding_SE, np.zeros((padding, 4), np.float32)]),
         np.concatenate([segments.activity_S, np.zeros(padding, np.float32)]),
+        10.0 * np.arange(count + padding),
     )
 
     merged, with_padding = merge_rule(name, {})(segments), merge_rule(name, {})(padded)
@@ -75,15 +86,60 @@ def test_padding_with_silent_segments_changes_no_bit(name, segments, padding):
 @every_rule
 def test_segments_that_agree_are_not_contradicted(name):
     probs_SG = np.tile([0.1, 0.2, 0.7], (5, 1))
-    merged = merge_rule(name, {})(SegmentOutputs(probs_SG, np.zeros((5, 4), np.float32), np.ones(5, np.float32)))
+    merged = merge_rule(name, {})(
+        SegmentOutputs(probs_SG, np.zeros((5, 4), np.float32), np.ones(5, np.float32), np.arange(5.0))
+    )
 
-    np.testing.assert_allclose(merged.probs_G, [0.1, 0.2, 0.7])
+    if name != "vote":  # whose probabilities are shares of votes
+        np.testing.assert_allclose(merged.probs_G, [0.1, 0.2, 0.7], rtol=1e-5)
     assert stated_grade(merged.probs_G) == 2
+    np.testing.assert_allclose(merged.weight_S, 0.2)
+
+
+@pytest.mark.parametrize("name", [name for name in MERGE_RULES if name != "vote"])
+@given(outputs(least_playing=1))
+def test_of_one_segment_the_grade_is_its_own(name, segments):
+    one = _picked(segments, slice(0, 1))
+    np.testing.assert_allclose(merge_rule(name, {})(one).probs_G, one.probs_SG[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["spread", "course"])
+@given(outputs(least_playing=1))
+def test_what_has_learnt_nothing_is_the_mean(name, segments):
+    np.testing.assert_allclose(merge_rule(name, {})(segments).probs_G, Mean()(segments).probs_G, atol=1e-5)
+
+
+@given(outputs(least_playing=1), st.sampled_from(["spread", "low", "offset", *COURSE]), st.floats(0.1, 3.0))
+def test_a_feature_with_a_positive_weight_moves_the_grade_up_and_a_negative_one_down(segments, name, weight):
+    segments = replace(segments, course_C=np.full(len(COURSE), 0.7))
+    up, plain, down = (Course(**{name: w})(segments).score for w in (weight, 0.0, -weight))
+    assert down <= plain <= up
+    told = name == "offset" or Course().features(segments)[name] > 1e-3
+    assert not told or down < up or plain in (0.0, 1.0) or abs(plain - 0.5) > 0.4999
+
+
+def test_a_vote_counts_heads_and_the_activity_how_much_was_played():
+    probs_SG = np.array([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
+    segments = SegmentOutputs(
+        probs_SG, np.zeros((3, 0), np.float32), np.array([1.0, 0.5, 0.25], np.float32), np.arange(3.0)
+    )
+    np.testing.assert_allclose(Vote()(segments).probs_G, [1 / 3, 2 / 3])
+    np.testing.assert_allclose(Activity()(segments).probs_G, (probs_SG * [[4], [2], [1]]).sum(0) / 7)
+    np.testing.assert_allclose(Activity()(segments).weight_S, [4 / 7, 2 / 7, 1 / 7])
+
+
+def test_linear_softmax_lets_segments_say_more_of_what_they_are_sure_of():
+    probs_SG = np.array([[1.0, 0.0], [0.5, 0.5]])
+    segments = SegmentOutputs(probs_SG, np.zeros((2, 0), np.float32), np.ones(2, np.float32), np.arange(2.0))
+    pooled_G = np.array([(1 + 0.25) / 1.5, 0.25 / 0.5])  # by hand, before they add up to 1
+    np.testing.assert_allclose(LinearSoftmax()(segments).probs_G, pooled_G / pooled_G.sum())
 
 
 @every_rule
 def test_a_silent_recording_has_no_grade(name):
-    silent = SegmentOutputs(np.full((3, 3), 1 / 3), np.zeros((3, 4), np.float32), np.zeros(3, np.float32))
+    silent = SegmentOutputs(
+        np.full((3, 3), 1 / 3), np.zeros((3, 4), np.float32), np.zeros(3, np.float32), np.arange(3.0)
+    )
 
     assert merge_rule(name, {})(silent) is None
 
@@ -92,14 +148,14 @@ def test_the_mean_counts_each_segment_that_is_not_silent_alike():
     probs_SG = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
     activity_S = np.array([1.0, SILENT_SEGMENT_ACTIVITY, 0.19, 0.0], np.float32)
 
-    merged = Mean()(SegmentOutputs(probs_SG, np.zeros((4, 2), np.float32), activity_S))
+    merged = Mean()(SegmentOutputs(probs_SG, np.zeros((4, 2), np.float32), activity_S, np.arange(4.0)))
 
     assert merged.probs_G.tolist() == [0.5, 0.5]
     assert merged.weight_S.tolist() == [0.5, 0.5, 0.0, 0.0]
 
 
 def test_the_threshold_of_silence_is_a_parameter():
-    segments = SegmentOutputs(np.eye(2), np.zeros((2, 2), np.float32), np.array([1.0, 0.1], np.float32))
+    segments = SegmentOutputs(np.eye(2), np.zeros((2, 2), np.float32), np.array([1.0, 0.1], np.float32), np.arange(2.0))
 
     assert merge_rule("mean", {"silent_below": 0.05})(segments).probs_G.tolist() == [0.5, 0.5]
     assert merge_rule("mean", {})(segments).probs_G.tolist() == [1.0, 0.0]
@@ -142,3 +198,7 @@ def test_a_grade_is_stated_by_how_many_cuts_lie_below_the_score():
     probs_G = np.array([0.5, 0.1, 0.4])  # score 0.45
     stated = [stated_grade(probs_G, cuts) for cuts in ([0.5, 0.6], [0.44, 0.6], [0.1, 0.44], [0.45, 0.45], [])]
     assert stated == [0, 1, 2, 0, 0]
+
+
+def test_the_course_has_a_parameter_for_each_of_its_features():
+    assert {field.name for field in fields(Course)} == {"silent_below", "sharpness", "offset", "spread", "low", *COURSE}

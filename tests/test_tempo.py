@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from samplecnn.course import TEMPO
 from samplecnn.rhythm import Rhythm
-from samplecnn.tempo import FEATURES, HOP_S, WINDOW_S, TempoContext, describe, moves
+from samplecnn.tempo import HOP_S, WINDOW_S, TempoContext, describe, moves
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 RATE = 500
-SPREAD, RANGE, SLOPE, STEP, DISTANCE = range(len(FEATURES))
+SPREAD, RANGE, SLOPE, STEP, DISTANCE = range(len(TEMPO))
 
 
 def _played(period_of, seconds: float = 100.0) -> torch.Tensor:
@@ -65,7 +66,7 @@ def test_where_no_tempo_can_move_all_is_zero_and_gradients_are_numbers(window_WT
     context, rhythm = TempoContext(), Rhythm(RATE)
     window_WT = window_WT.clone().requires_grad_()
     found = context(window_WT, rhythm)
-    assert found.tolist() == pytest.approx([0.0] * len(FEATURES), abs=1e-4)
+    assert found.tolist() == pytest.approx([0.0] * len(TEMPO), abs=1e-4)
     found.sum().backward()
     for tensor in (window_WT, rhythm.filters, context.log_sharpness):
         assert torch.isfinite(tensor.grad).all()

@@ -3,7 +3,9 @@
 import logging
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +38,8 @@ from samplecnn.flags import settings_dict
 from samplecnn.folds import Split, splits
 from samplecnn.hearing import Hearing
 from samplecnn.labels import LabelSettings
+from samplecnn.merge import Mean
+from samplecnn.merging import MEAN, Merging
 from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.pipelines.runtime import Progress, ray_session
 from samplecnn.pipelines.train import recording_set
@@ -46,11 +50,21 @@ from samplecnn.store import Store, open_store
 log = logging.getLogger(__name__)
 
 UNSTARTED = ", no starter"  # after the model's name: the same network from nothing, to show what the starter brings
+BY_MEAN = ", mean of segments"  # the same again without what the whole recording tells
 FEATURES = {LOG_MEL: log_mel_features, ONSETS: onset_features}
 PROBE = "evaluation.probe"  # written and removed before any work; one that a kill left behind is written over
 FOLD_RETRIES = 3  # a fold's worker may be lost; the fold is computed again, with the same result
 
 Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """What a network said of each recording while it was held out, all splits together; merging: of each split."""
+
+    heard: dict[str, Heard | None]
+    merging: list[Merging]
+    cpu_s: float
 
 
 def evaluate(
@@ -136,6 +150,9 @@ def _evaluated(
         calibrated[name] = calibrate(heard_R, data.grade_R, parted, grades, network_settings.head)
         predicted[name] = Predicted(calibrated[name].probs_RG, calibrated[name].grade_R, heard[name].cpu_s)
     name = _grader(network_settings)
+    rules = Counter(merging.chosen for merging in heard[name].merging)
+    merge = ", ".join(f"{rule} in {times} of {len(parted)} splits" for rule, times in sorted(rules.items()))
+    log.info("%s is merged by %s", name, merge)
     model = Model(
         name,
         data.fingerprint(network_settings, fit_settings, starter),
@@ -149,6 +166,7 @@ def _evaluated(
         "network": settings_dict(network_settings),
         "fit": settings_dict(fit_settings),
         "starter": starter.id if starter else NO_STARTER,
+        "merge": merge,
         "seed": seed,
     }
     task = Task(data.recordings, data.grade_R, data.group_CR, fold_R, data.grades, segments.sample_rate, seed)
@@ -163,13 +181,14 @@ def _heard(
     fit_settings: FitSettings,
     starter: Starter | None,
     seed: int,
-) -> dict[str, HeldOut]:
+) -> dict[str, _Pooled]:
     """What each network said of each recording while it was held out, all splits together."""
     gpu = int("GPU" in ray.cluster_resources())  # type: ignore[no-untyped-call]
     task = _hold_out.options(num_gpus=gpu)
+    model = _grader(network_settings)
     names = [LOG_MEL_CNN, *NETWORKS]
     if starter:
-        names.append(_grader(network_settings) + UNSTARTED)
+        names.append(model + UNSTARTED)
     shared_starter: ray.ObjectRef[Starter | None] = ray.put(starter)
     nothing: ray.ObjectRef[Starter | None] = ray.put(None)
     pending = [
@@ -186,16 +205,21 @@ def _heard(
         for split in parted
     ]
     heard: dict[str, dict[str, Heard | None]] = {name: {} for name in names}
-    cpu_s = dict.fromkeys(names, 0.0)
+    cpu_s, merging = dict.fromkeys(names, 0.0), {name: list[Merging]() for name in names}
     progress = Progress(len(pending), " fit")
     while pending:
         ready, pending = ray.wait(pending)
         for name, held in ray.get(ready):
             heard[name] |= held.heard
             cpu_s[name] += held.cpu_s
+            merging[name].append(held.merging)
             progress.add()
     progress.close()
-    return {name: HeldOut(heard[name], np.nan, 0, cpu_s[name]) for name in names}
+    pooled = {name: _Pooled(heard[name], merging[name], cpu_s[name]) for name in names}
+    if all(found.chosen == MEAN for found in merging[model]):
+        return pooled
+    by_mean = {recording: one and replace(one, rule=Mean()) for recording, one in heard[model].items()}
+    return pooled | {model + BY_MEAN: replace(pooled[model], heard=by_mean)}
 
 
 def _columns(data: Labelled) -> pa.Table:

@@ -65,11 +65,11 @@ from samplecnn.contract import (
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.hearing import Hearing
 from samplecnn.infer import BATCH, Grader, RecordingGrade, merge_windows
-from samplecnn.merge import SegmentOutputs
+from samplecnn.merge import Course, SegmentOutputs
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.prepare import COMMIT_EVERY_S, COMMIT_RECORDINGS
 from samplecnn.pipelines.runtime import Outcome, Progress, failed_text, ray_session, require_recordings
-from samplecnn.pipelines.windows import WindowCutter
+from samplecnn.pipelines.windows import COURSE_FEATURES, WindowCutter
 from samplecnn.recordings import Item, Plan, plan
 from samplecnn.store import Store, open_store
 from samplecnn.tables import parquet_bytes
@@ -219,12 +219,15 @@ class _Run:
         told = [json.loads(row["meta"]) for row in rows]
         probs_SG = np.concatenate([np.frombuffer(row["probs"], np.float64).reshape(-1, grades) for row in rows])
         embedding_SE = np.concatenate([np.frombuffer(row["embedding"], np.float32) for row in rows])
+        start_s = [start for part in told for start in part[START_S]]
+        course = meta[COURSE_FEATURES]
         outputs = SegmentOutputs(
             probs_SG,
             embedding_SE.reshape(len(probs_SG), -1),
             np.array([share for part in told for share in part[ACTIVITY]], np.float32),
+            np.array(start_s),
+            **({} if course is None else {"course_C": np.array(course)}),
         )
-        start_s = [start for part in told for start in part[START_S]]
         item = {**meta["item"], MODEL_ID: self._card.model_id}
         try:
             graded = merge_windows(self._card, outputs)
@@ -363,6 +366,7 @@ def _hear_in_parallel(
         .map_batches(
             WindowCutter,
             fn_constructor_args=(source, card.settings, BATCH),
+            fn_constructor_kwargs={"course": isinstance(card.rule(), Course)},
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=1,

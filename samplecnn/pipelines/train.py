@@ -22,6 +22,7 @@ from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.batches import RecordingSet, held_back, read_recordings
 from samplecnn.contract import METRICS_JSON
+from samplecnn.cross_validation import merging_of, not_trained_on
 from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import Calibration, calibration_of
 from samplecnn.hearing import Hearing
@@ -131,11 +132,14 @@ def train(
             grades=data.grades,
             network=network_settings.network,
             head=network_settings.head,
+            merge=state["merge"]["rule"],
+            merge_parameters=state["merge"]["parameters"],
             training_data=run,
             metrics={
                 "recordings": len(data.recordings),
                 "starter": starter.id if starter else NO_STARTER,
                 "best_epoch": best["epoch"] if best else 0,
+                "merge": state["merge"]["why"],
                 "history": history,
             },
         ),
@@ -231,7 +235,8 @@ def _worker(config: dict[str, Any]) -> None:
     checkpoint = ray.train.get_checkpoint()
     state = _read_state(checkpoint) if checkpoint else {"fit": None, "history": []}
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
-        learn, check = held_back(recording_set(data, folder), config["seed"])
+        recordings = recording_set(data, folder)
+        learn, check = held_back(recordings, config["seed"])
         settings: NetworkSettings = config["network"]
         segments, grades = data.folder.settings, len(data.grades)
         plan, seed = plan_for(segments.segment_samples, settings), config["seed"]
@@ -239,7 +244,7 @@ def _worker(config: dict[str, Any]) -> None:
             settings.network, plan, segments.sample_rate, grades, settings.head, config["starter"], seed
         )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        history = state["history"]
+        history, fitted = state["history"], state["fit"]
         reports = fitting.fit(
             network,
             learn,
@@ -249,7 +254,7 @@ def _worker(config: dict[str, Any]) -> None:
             device=device,
             head=settings.head,
             started=started,
-            state=state["fit"],
+            state=fitted,
         )
         while True:
             try:
@@ -258,19 +263,38 @@ def _worker(config: dict[str, Any]) -> None:
                 ray.get(config["journal"].refuse.remote(str(error)))
                 return
             if report is None:
-                return
+                break
             row = {name: value for name, value in asdict(report).items() if name != "state"}
-            history = [*history, row]
+            history, fitted = [*history, row], report.state
             if first:
                 ray.get(config["journal"].add.remote(str(report)))
-            with tempfile.TemporaryDirectory(prefix="samplecnn-") as written:
-                if first:
-                    torch.save({"fit": report.state, "history": history}, os.path.join(written, CHECKPOINT))
-                # Every worker reports, or Ray waits; the first one's checkpoint is the only one.
-                ray.train.report(row, checkpoint=Checkpoint.from_directory(written) if first else None)
+            _report(row, {"fit": fitted, "history": history} if first else None)
+        best_epoch = next((row["epoch"] for row in reversed(history) if row["best"]), 0)
+        unheard = not_trained_on(recordings, check, best_epoch)
+        merge = _merge(network, unheard, settings.head, seed, device) if first else None
+        if merge:
+            ray.get(config["journal"].add.remote(f"merge: {merge['why']}"))
+        _report(history[-1], {"fit": fitted, "history": history, "merge": merge} if first else None)
+
+
+def _report(row: dict[str, Any], state: dict[str, Any] | None) -> None:
+    """Every worker reports, or Ray waits; the first one's checkpoint is the only one."""
+    with tempfile.TemporaryDirectory(prefix="samplecnn-") as written:
+        if state:
+            torch.save(state, os.path.join(written, CHECKPOINT))
+        ray.train.report(row, checkpoint=Checkpoint.from_directory(written) if state else None)
 
 
 def _read_state(checkpoint: Checkpoint) -> dict[str, Any]:
     with checkpoint.as_directory() as folder:
         state = torch.load(os.path.join(folder, CHECKPOINT), weights_only=True, map_location="cpu")
     return dict(state)
+
+
+def _merge(
+    network: Hearing, unheard: RecordingSet | None, head: str, seed: int, device: torch.device
+) -> dict[str, Any]:
+    """The merge rule as checkpoints and model.json keep it. unheard: what the network was not trained on."""
+    merging = merging_of(network, unheard, head, seed, device)
+    parameters = asdict(merging.rule)  # type: ignore[call-overload]
+    return {"rule": merging.chosen, "parameters": parameters, "why": merging.why}

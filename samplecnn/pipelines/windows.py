@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from samplecnn.audio import Decoder
 from samplecnn.commits import STAMP, failed_item
@@ -14,17 +15,19 @@ from samplecnn.recordings import Item
 from samplecnn.segments import SegmentSettings, activity, audible_windows, take
 from samplecnn.store import Store
 
+COURSE_FEATURES = "course"  # in a row's meta
 ROW_BYTES = 16_000_000  # of windows: 800 of 10 s at 500 Hz (20 kB each), 25 at 16 kHz
 
 
 class WindowCutter:
     """A Ray Data worker: a recording in, rows of its windows out, or one row that says why not.
 
-    batch: rows hold whole multiples of so many windows, but for the last: see infer.py on equal bits.
+    batch: rows hold whole multiples of so many windows, but for the last: see infer.py on equal bits. course: the
+    merge asks for the course of the recording; only then is torch loaded here.
     """
 
-    def __init__(self, source: Store, settings: SegmentSettings, batch: int) -> None:
-        self._source, self._settings, self._batch = source, settings, batch
+    def __init__(self, source: Store, settings: SegmentSettings, batch: int, *, course: bool) -> None:
+        self._source, self._settings, self._batch, self._course = source, settings, batch, course
         self._decoder = Decoder(settings.sample_rate)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[Any]]]:
@@ -39,7 +42,9 @@ class WindowCutter:
                 yield {"meta": [json.dumps(meta)], "number": [0], "windows": [b""]}
                 continue
             length = self._settings.segment_samples
-            windows, gain = audible_windows(decoded.samples_T, activity(decoded.frame_power_F), self._settings)
+            active_F = activity(decoded.frame_power_F)
+            windows, gain = audible_windows(decoded.samples_T, active_F, self._settings)
+            course_C = self._course_of(decoded.samples_T, active_F, gain) if self._course else None
             step = max(1, ROW_BYTES // (4 * length * self._batch)) * self._batch
             rows = -(-len(windows) // step)
             for number in range(rows):
@@ -49,8 +54,20 @@ class WindowCutter:
                     "rows": rows,
                     START_S: windows.start_s[part].tolist(),
                     ACTIVITY: windows.activity_S[part].tolist(),
+                    COURSE_FEATURES: course_C,
                     DURATION_S: decoded.duration_s,
                     WARNING: "; ".join(decoded.warnings) or None,
                 }
                 cut = take(decoded.samples_T, windows, part.start, part.stop, length) * np.float32(gain)
                 yield {"meta": [json.dumps(part_meta)], "number": [number], "windows": [cut.tobytes()]}
+
+    def _course_of(
+        self, waveform_T: npt.NDArray[np.float32], active_F: npt.NDArray[np.bool_], gain: float
+    ) -> list[float]:
+        import torch
+
+        from samplecnn.tempo import course_of
+
+        torch.set_num_threads(1)
+        course_C = course_of(waveform_T, active_F, gain, self._settings.sample_rate)
+        return [float(value) for value in course_C]

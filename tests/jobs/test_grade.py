@@ -43,6 +43,8 @@ from tests.fixtures.jobs import kill_job_when, run_job, write_recordings
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
 SETTINGS = SegmentSettings(segment_s=2.0, hop_s=1.0)
+# Weights that move grades: the whole recording has a say in all of these tests.
+COURSE = {"sharpness": 1.2, "low": -2.0, "level_range": 0.1, "level_spread": -0.2, "paused": -3.0}
 # One worker of a kind: most of what a test waits for is workers that start, two at a time on two cores.
 grade = partial(grading.grade, workers=1)
 
@@ -50,7 +52,9 @@ grade = partial(grading.grade, workers=1)
 def publish(place: Path, seed: int = 0, grades: str = "A,B,C") -> str:
     """A model that has learned nothing: grades differ by recording, which is all these tests need."""
     plan = plan_for(SETTINGS.segment_samples)
-    card = ModelCard(plan=plan, settings=SETTINGS, grades=LabelSettings(grades=grades).names)
+    card = ModelCard(
+        plan=plan, settings=SETTINGS, grades=LabelSettings(grades=grades).names, merge="course", merge_parameters=COURSE
+    )
     network = build(card.network, plan, SETTINGS.sample_rate, len(card.grades), seed=seed)
     network.train()
     network(torch.randn(64, plan.segment_samples, generator=torch.Generator().manual_seed(1)), torch.arange(64))

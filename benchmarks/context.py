@@ -1,0 +1,179 @@
+"""What does the whole recording tell beyond its segments? All rules of merging on the same ears. (Takes long.)
+
+Question: kappa on performers (or pieces) that were not heard, where grades follow everything a player does (156
+recordings, the ear's corpus), and where they differ in nothing but what takes minutes: a tempo that slides, memory
+slips, dynamics that fade (153 recordings; of the faults that a segment can tell, all grades have the same). Baseline:
+the mean over segments; "above" is the kappa beyond it, both resampled together, and p of as large a difference where
+the two are dealt anew to each group. Noise guard: every rule merges what one network said, three seeds of folds, start
+and draws; 95 % intervals over what is held out. And what does the course of a recording cost beside hearing it?
+
+    python -m benchmarks context
+
+Rules, features and PENALTY were settled on other corpora (docs/tried-and-dropped.md), nothing on these.
+"""
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.measure import Table
+from benchmarks.trials import DEVICE, GLOBAL, generated
+from samplecnn.architecture import NetworkSettings, plan_for
+from samplecnn.bags import GatedAttention, SequenceContext, fit_learnt
+from samplecnn.batches import RecordingSet, held_back
+from samplecnn.contract import PERFORMER, PIECE
+from samplecnn.cross_validation import not_trained_on
+from samplecnn.fit import fit
+from samplecnn.folds import Split, splits
+from samplecnn.infer import hear
+from samplecnn.merge import (
+    Activity,
+    Course,
+    LinearSoftmax,
+    Mean,
+    MergeRule,
+    SegmentOutputs,
+    Spread,
+    Vote,
+    cuts_at_shares,
+)
+from samplecnn.merging import fit_rule, learn_to_merge
+from samplecnn.metrics import evaluate, kappa_difference, kappa_difference_p
+from samplecnn.ordinal import DEFAULT_HEAD, HEADS
+from samplecnn.performances.corpus import GRADES
+from samplecnn.recipe import FitSettings
+from samplecnn.starter import new_network, starter_for
+from samplecnn.tempo import course_of
+
+Int64 = npt.NDArray[np.int64]
+Fit = Callable[[list[SegmentOutputs], Int64, list[str]], MergeRule]
+
+MEAN, CHOSEN = "mean", "chosen"
+RULES: dict[str, Fit] = {
+    MEAN: lambda segments_R, grade_R, group_R: Mean(),
+    "vote": lambda segments_R, grade_R, group_R: Vote(),
+    "activity": lambda segments_R, grade_R, group_R: Activity(),
+    "linear softmax": lambda segments_R, grade_R, group_R: LinearSoftmax(),
+    "spread": lambda segments_R, grade_R, group_R: fit_rule(Spread(), segments_R, grade_R),
+    "course": lambda segments_R, grade_R, group_R: fit_rule(Course(), segments_R, grade_R),
+    "attention": lambda segments_R, grade_R, group_R: fit_learnt(GatedAttention, segments_R, grade_R, 0),
+    "sequence": lambda segments_R, grade_R, group_R: fit_learnt(SequenceContext, segments_R, grade_R, 0),
+    CHOSEN: lambda segments_R, grade_R, group_R: learn_to_merge(segments_R, grade_R, group_R, 0).rule,
+}
+PLAN, RATE = plan_for(5000), 500
+EAR = 156
+WAYS = ((PERFORMER, 0), (PERFORMER, 1), (PERFORMER, 2), (PIECE, 0))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One cross-validation: which corpus, what splits keep apart, folds, seed."""
+
+    recordings: int
+    group: str
+    folds: int
+    seed: int
+    fit: FitSettings
+
+
+def run(quick: bool) -> list[Table]:
+    """A table a corpus, and the costs."""
+    if quick:
+        return [_table("Quick", [Task(15, PERFORMER, 3, 0, FitSettings(epochs=1, crops=1))]), _costs(15)]
+    tasks = {count: [Task(count, group, 5, seed, FitSettings()) for group, seed in WAYS] for count in (EAR, GLOBAL)}
+    return [
+        _table("Everything differs: 156 recordings by 52 performers", tasks[EAR]),
+        _table("Only what takes minutes differs: 153 recordings by 51 performers", tasks[GLOBAL]),
+        _costs(EAR),
+    ]
+
+
+def _table(title: str, tasks: list[Task]) -> Table:
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, len(tasks)), multiprocessing.get_context("spawn")) as pool:
+        rows = [row for found in pool.map(_merged, tasks) for row in found]
+    columns = ("held out by", "merge", "accuracy", "kappa", "above the mean", "p", "rank corr.", "A and C confused")
+    return Table(title, columns, rows)
+
+
+def _merged(task: Task) -> list[tuple[str | float, ...]]:
+    """One row a rule."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
+        corpus = generated(task.recordings, RATE, PLAN.segment_samples, folder)
+        group_R = [str(getattr(planned, task.group)) for planned in corpus.planned]
+        recordings = replace(corpus.recordings, groups=tuple(group_R))
+        parted = splits(recordings.grade_R, [group_R], task.folds, task.seed)
+        stated = {name: np.zeros(len(recordings), np.int64) for name in RULES}
+        score = {name: np.zeros(len(recordings)) for name in RULES}
+        chosen = 0
+        for split in parted:
+            segments_R, unheard = _segments(recordings, split, task)
+            given_R, unheard_grade_R = recordings.grade_R[split.learn_R], recordings.grade_R[unheard]
+            for name, fitted in RULES.items():
+                rule = fitted([segments_R[i] for i in unheard], unheard_grade_R, [group_R[i] for i in unheard])
+                score_R = np.array([merged.score for s in segments_R if (merged := rule(s))])  # none of them is silent
+                cuts_K = cuts_at_shares(score_R[split.learn_R], given_R, len(GRADES))
+                score[name][split.held_R] = score_R[split.held_R]
+                stated[name][split.held_R] = (score_R[split.held_R, None] > cuts_K).sum(axis=1)
+                chosen += name == CHOSEN and isinstance(rule, Course)
+    rows: list[tuple[str | float, ...]] = []
+    for name in RULES:
+        m = evaluate(recordings.grade_R, stated[name], np.eye(len(GRADES))[stated[name]], [group_R], task.seed)
+        pair = (recordings.grade_R, stated[name], stated[MEAN], [group_R], task.seed)
+        above = ("-", "-") if name == MEAN else (str(kappa_difference(*pair)), kappa_difference_p(*pair))
+        told = f"{name} (course in {chosen} of {len(parted)})" if name == CHOSEN else name
+        rank = np.corrcoef([np.argsort(np.argsort(x)) for x in (score[name], recordings.grade_R)])[0, 1]
+        apart = float((np.abs(stated[name] - recordings.grade_R) == len(GRADES) - 1).mean())
+        figures = (str(m.accuracy), str(m.kappa), *above, f"{rank:.2f}", f"{apart:.1%}")
+        rows.append((f"{task.group}, seed {task.seed}", told, *figures))
+    return rows
+
+
+def _segments(recordings: RecordingSet, split: Split, task: Task) -> tuple[list[SegmentOutputs], list[int]]:
+    """What the default network, trained on what a split learns from, says of all recordings; and which of the former it
+    was not trained on."""
+    starter = starter_for(task.fit.init, RATE, PLAN)
+    name = NetworkSettings.network
+    network, started = new_network(name, PLAN, RATE, len(GRADES), DEFAULT_HEAD, starter, task.seed)
+    learn, best_epoch = recordings.subset(np.flatnonzero(split.learn_R)), 0
+    train, valid = held_back(learn, task.seed)
+    for report in fit(network, train, valid, task.fit, seed=task.seed, device=DEVICE, started=started):
+        best_epoch = report.epoch if report.best else best_epoch
+    unheard = not_trained_on(learn, valid, best_epoch)
+    found = []
+    for i in range(len(recordings)):
+        windows, waveform_T, gain = recordings.windows(i), recordings.waveform(i), float(recordings.gain_R[i])
+        outputs_SO, embedding_SE = hear(network, waveform_T, gain, windows, DEVICE)
+        probs_SG, course_C = (
+            HEADS[DEFAULT_HEAD].probs(outputs_SO).numpy(),
+            course_of(waveform_T, recordings.active_RF[i], gain, RATE),
+        )
+        found.append(SegmentOutputs(probs_SG, embedding_SE.numpy(), windows.activity_S, windows.start_s, course_C))
+    return found, [recordings.names.index(name) for name in (unheard.names if unheard else ())]
+
+
+def _costs(count: int) -> Table:
+    torch.set_num_threads(1)
+    starter = starter_for(FitSettings().init, RATE, PLAN)
+    network, _ = new_network(NetworkSettings.network, PLAN, RATE, len(GRADES), DEFAULT_HEAD, starter, 0)
+    with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
+        recordings = generated(count, RATE, PLAN.segment_samples, folder).recordings
+        begun = time.process_time()
+        for i in range(len(recordings)):
+            gain = float(recordings.gain_R[i])
+            hear(network.eval(), recordings.waveform(i), gain, recordings.windows(i), DEVICE)
+        heard = time.process_time()
+        for i in range(len(recordings)):
+            course_of(recordings.waveform(i), recordings.active_RF[i], float(recordings.gain_R[i]), RATE)
+        hearing, course = heard - begun, time.process_time() - heard
+    rows: list[tuple[str | float, ...]] = [(count, hearing, course, (hearing + course) / hearing)]
+    columns = ("recordings", "hearing, CPU s", "course, CPU s", "both, against hearing alone")
+    return Table("What the course costs beside the network (decoding not counted)", columns, rows)

@@ -1,0 +1,135 @@
+"""Rules that learn how to merge: fitted on what a network says of labelled recordings, and taken only where they help.
+
+Two stages: the network is trained first, and then heard; what is fitted here is a dozen numbers over a recording, which
+a hundred labels can carry. Where they cannot, as with fifteen, the mean over segments is kept: a rule is chosen only if
+recordings that it was not fitted on say so.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+from samplecnn.errors import UserError
+from samplecnn.folds import Split, splits
+from samplecnn.merge import Course, Mean, MergeRule, SegmentOutputs, Spread, moved_along
+from samplecnn.metrics import beyond_chance
+
+log = logging.getLogger(__name__)
+
+# R recordings, S segments, G grades (0 = worst), X features.
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+T = TypeVar("T", bound=Spread)
+
+MEAN, COURSE = "mean", "course"  # in merge.MERGE_RULES
+PENALTY = 1.0  # on the square of a parameter per spread of its feature, against nats summed over recordings
+FOLDS = 5  # to see whether a rule helps; fewer where there are fewer groups
+LEAST_FOLDS = 3
+LEAST_SHARPNESS = 0.05
+LEAST_PROBABILITY = 1e-12
+
+
+def fit_rule(rule: T, segments_R: Sequence[SegmentOutputs], grade_R: Int64, free: Sequence[str] | None = None) -> T:
+    """The rule with the parameters under which the given grades are likeliest, held back by PENALTY.
+
+    free: the features that may have a say; None: all of the rule. Sharpness and offset are free always, and cost
+    nothing. Recordings that are silent must have been left out.
+    """
+    names = list(rule.features(segments_R[0])) if free is None else list(free)
+    mean_RG = np.stack([_mean(segments) for segments in segments_R])
+    told_RX = np.array([[rule.features(segments)[name] for name in names] for segments in segments_R])
+    told_RX = told_RX.reshape(len(segments_R), len(names))
+    centre_X, spread_X = told_RX.mean(axis=0), told_RX.std(axis=0)
+    spread_X = np.where(spread_X > 0, spread_X, 1.0)
+    scaled_RX = (told_RX - centre_X) / spread_X
+
+    def loss(parameters: Float64) -> float:
+        sharpness, offset, weight_X = math.exp(parameters[0]), parameters[1], parameters[2:]
+        moved_R = offset + scaled_RX @ weight_X
+        return _log_loss(mean_RG, sharpness, moved_R, grade_R) + PENALTY * float(weight_X @ weight_X)
+
+    start = np.zeros(2 + len(names))
+    bounds = [(math.log(LEAST_SHARPNESS), -math.log(LEAST_SHARPNESS)), (None, None)] + [(None, None)] * len(names)
+    found = minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
+    weight_X = found[2:] / spread_X
+    learnt = dict(zip(names, weight_X.tolist(), strict=True))
+    offset = float(found[1] - weight_X @ centre_X)
+    return replace(rule, sharpness=math.exp(found[0]), offset=offset, **learnt)
+
+
+@dataclass(frozen=True)
+class Merging:
+    """What was learnt of merging: the rules by their names in merge.MERGE_RULES, the one that was chosen, and why."""
+
+    rules: Mapping[str, MergeRule]
+    chosen: str
+    why: str
+
+    @property
+    def rule(self) -> MergeRule:
+        """The chosen one."""
+        return self.rules[self.chosen]
+
+
+def learn_to_merge(segments_R: Sequence[SegmentOutputs], grade_R: Int64, group_R: list[str], seed: int) -> Merging:
+    """Fit the rules and choose one.
+
+    segments_R: what a network says of recordings that it was not trained on, or it would be too sure of them; none of
+    them silent. Course is chosen if groups that it was not fitted on are told better by it than by the mean (whose odds
+    are fitted in the same way, so that a mere lack of calibration decides nothing), by more than the standard error of
+    that difference over groups; else the mean.
+    """
+    parted = _parted(grade_R, group_R, seed)
+    groups = len(set(group_R))
+    if not parted:
+        return by_the_mean(f"{groups} groups are too few to see whether anything else is better")
+    gain_R = np.zeros(len(segments_R))
+    asked: tuple[Sequence[str] | None, ...] = ((), None)  # nothing beside the mean, and everything
+    for split in parted:
+        learn, held = np.flatnonzero(split.learn_R).tolist(), np.flatnonzero(split.held_R).tolist()
+        rules = [fit_rule(Course(), [segments_R[i] for i in learn], grade_R[learn], free) for free in asked]
+        plain_R, course_R = (np.array([_loss(rule, segments_R[i], int(grade_R[i])) for i in held]) for rule in rules)
+        gain_R[held] = plain_R - course_R
+    found = {MEAN: Mean(), COURSE: fit_rule(Course(), segments_R, grade_R)}
+    told = f"{gain_R.mean():+.3f} nats a recording over {groups} groups that it had not heard"
+    if beyond_chance(gain_R, group_R):
+        return Merging(found, COURSE, f"the course of the recording beside the mean ({told})")
+    return replace(by_the_mean(f"the course of the recording adds nothing sure ({told})"), rules=found)
+
+
+def by_the_mean(why: str) -> Merging:
+    """The rule that needs no learning."""
+    return Merging({MEAN: Mean()}, MEAN, f"the mean over segments: {why}")
+
+
+def _parted(grade_R: Int64, group_R: list[str], seed: int) -> list[Split]:
+    """A cross-validation in as many folds as the groups allow; none where they are too few or too uneven."""
+    for folds in range(min(FOLDS, len(set(group_R))), LEAST_FOLDS - 1, -1):
+        try:
+            return splits(grade_R, [group_R], folds, seed)
+        except UserError:
+            continue
+    return []
+
+
+def _mean(segments: SegmentOutputs) -> Float64:
+    merged = Mean()(segments)
+    assert merged is not None, "silent recordings are left out"
+    return merged.probs_G
+
+
+def _loss(rule: MergeRule, segments: SegmentOutputs, grade: int) -> float:
+    merged = rule(segments)
+    assert merged is not None, "silent recordings are left out"
+    return -math.log(max(float(merged.probs_G[grade]), LEAST_PROBABILITY))
+
+
+def _log_loss(mean_RG: Float64, sharpness: float, moved_R: Float64, grade_R: Int64) -> float:
+    p_R = moved_along(mean_RG, sharpness, moved_R)[np.arange(len(grade_R)), grade_R]
+    return -float(np.log(np.maximum(p_R, LEAST_PROBABILITY)).sum())
