@@ -8,10 +8,10 @@ import numpy as np
 
 from samplecnn.audio import Decoder
 from samplecnn.commits import STAMP, failed_item
-from samplecnn.contract import ACTIVITY, DURATION_S, RECORDING, START_S, VERSION, WARNING
+from samplecnn.contract import ACTIVITY, DURATION_S, PLAYING_S, RECORDING, START_S, VERSION, WARNING
 from samplecnn.errors import RecordingError
 from samplecnn.recordings import Item
-from samplecnn.segments import SegmentSettings, activity, audible_windows, take
+from samplecnn.segments import SegmentSettings, activity, audible_windows, seconds_of_playing, take
 from samplecnn.store import Store
 
 ROW_BYTES = 16_000_000  # of windows: 800 of 10 s at 500 Hz (20 kB each), 25 at 16 kHz
@@ -39,7 +39,8 @@ class WindowCutter:
                 yield {"meta": [json.dumps(meta)], "number": [0], "windows": [b""]}
                 continue
             length = self._settings.segment_samples
-            windows, gain = audible_windows(decoded.samples_T, activity(decoded.frame_power_F), self._settings)
+            active_F = activity(decoded.frame_power_F)
+            windows, gain = audible_windows(decoded.samples_T, active_F, self._settings)
             step = max(1, ROW_BYTES // (4 * length * self._batch)) * self._batch
             rows = -(-len(windows) // step)
             for number in range(rows):
@@ -49,6 +50,7 @@ class WindowCutter:
                     "rows": rows,
                     START_S: windows.start_s[part].tolist(),
                     ACTIVITY: windows.activity_S[part].tolist(),
+                    PLAYING_S: seconds_of_playing(active_F),
                     DURATION_S: decoded.duration_s,
                     WARNING: "; ".join(decoded.warnings) or None,
                 }
