@@ -108,6 +108,7 @@ CURRENT = "current"  # model/current: the id of the model to use, which lies in 
 METRICS_JSON = "metrics.json"
 METRICS_CSV = "metrics.csv"
 PREDICTIONS_CSV = "predictions.csv"
+RISK_COVERAGE_CSV = "risk_coverage.csv"
 FILTERS_PARQUET = "filters.parquet"
 FILTERS_PNG = "filters.png"
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from samplecnn.contract import (
+    CONFIDENCE,
     FOLD,
     GRADE,
     METRICS_CSV,
@@ -21,6 +22,7 @@ from samplecnn.contract import (
     PREDICTED,
     PREDICTIONS_CSV,
     RECORDING,
+    RISK_COVERAGE_CSV,
     SAMPLE_RATE,
     SCORE,
     predictions_schema,
@@ -29,7 +31,7 @@ from samplecnn.contract import (
 from samplecnn.errors import UserError
 from samplecnn.flags import flag
 from samplecnn.merge import expected_score
-from samplecnn.metrics import Metrics, chance_kappa, conclusion, evaluate
+from samplecnn.metrics import Metrics, chance_kappa, conclusion, evaluate, risk_coverage, stated_probability
 from samplecnn.tables import csv_bytes
 
 # R recordings, G grades (0 = worst).
@@ -153,12 +155,13 @@ def score_graders(task: Task, predicted: dict[str, Predicted], model: Model, set
 
 
 def evaluation_files(evaluations: Sequence[Evaluation]) -> dict[str, bytes]:
-    """metrics.json, metrics.csv and predictions.csv of one evaluation, or of a sweep over sample rates."""
+    """metrics.json and the tables beside it, of one evaluation or of a sweep over sample rates."""
     whole = {"evaluations": [evaluation.to_json() for evaluation in evaluations]}
     return {
         METRICS_JSON: (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode(),
         METRICS_CSV: csv_bytes(pa.concat_tables([metrics_table(evaluation) for evaluation in evaluations])),
         PREDICTIONS_CSV: csv_bytes(pa.concat_tables([predictions_table(evaluation) for evaluation in evaluations])),
+        RISK_COVERAGE_CSV: csv_bytes(pa.concat_tables([risk_table(evaluation) for evaluation in evaluations])),
     }
 
 
@@ -191,6 +194,19 @@ def predictions_table(evaluation: Evaluation) -> pa.Table:
     columns |= {probability_column(grade): probs_RG[:, index] for index, grade in enumerate(task.grades)}
     schema = predictions_schema(task.grades)
     return pa.table([pa.array(columns[name], schema.field(name).type) for name in schema.names], schema=schema)
+
+
+def risk_table(evaluation: Evaluation) -> pa.Table:
+    """The risk-coverage curve of each grader: one row a confidence."""
+    tables = []
+    for name, predicted in evaluation.predicted.items():
+        confidence_R = stated_probability(predicted.probs_RG, predicted.grade_R)
+        curve = risk_coverage(evaluation.task.grade_R, predicted.grade_R, confidence_R)
+        rows = len(curve.coverage_K)
+        columns: dict[str, Any] = {SAMPLE_RATE: [evaluation.task.sample_rate] * rows, "grader": [name] * rows}
+        columns |= {CONFIDENCE: curve.confidence_K, "coverage": curve.coverage_K}
+        tables.append(pa.table(columns | {"error_rate": curve.error_rate_K, "mae": curve.mae_K}))
+    return pa.concat_tables(tables)
 
 
 @dataclass(frozen=True)

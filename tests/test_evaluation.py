@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from samplecnn.baselines import majority
-from samplecnn.contract import METRICS_CSV, METRICS_JSON, PREDICTIONS_CSV
+from samplecnn.contract import METRICS_CSV, METRICS_JSON, PREDICTIONS_CSV, RISK_COVERAGE_CSV
 from samplecnn.errors import UserError
 from samplecnn.evaluation import (
     MAJORITY,
@@ -69,6 +69,20 @@ def test_a_perfect_model_stands_above_the_majority_in_every_form(evaluation):
         "p_C": "0",
     }
     assert b"'=2.wav" in files[PREDICTIONS_CSV]  # a spreadsheet must not run a recording's name
+
+
+def test_the_risk_coverage_curve_of_each_grader_lies_beside_the_metrics(evaluation):
+    files = evaluation_files([evaluation, scored(2000)])
+    rows = read_csv(files[RISK_COVERAGE_CSV], "risk_coverage")
+    assert [(row["sample_rate"], row["grader"]) for row in rows] == [
+        (rate, grader) for rate in ("500", "2000") for grader in (MAJORITY, "model")
+    ]
+    told = {"coverage": "1", "error_rate": "0.666667", "mae": "0.666667"}  # sure of every recording alike: one point
+    assert rows[0] == {"sample_rate": "500", "grader": MAJORITY, "confidence": "1", **told}
+    graders = json.loads(files[METRICS_JSON])["evaluations"][0]["graders"]
+    assert (graders["model"]["risk_area"], graders["model"]["ideal_risk_area"]) == (0, 0)
+    assert graders[MAJORITY]["risk_area"] == pytest.approx(2 / 3)
+    assert graders[MAJORITY]["ideal_risk_area"] < 0.4
 
 
 def test_one_fold_is_refused():
