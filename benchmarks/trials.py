@@ -130,7 +130,7 @@ def _outcome(trial: Trial, corpus: Generated) -> Outcome:
     calibrated_RG = None
     if trial.grader in (*NETWORKS, LOG_MEL_CNN):
         heard_R, train_loss, epochs = _heard(trial, recordings, parted)
-        calibrated = calibrate(heard_R, grade_R, parted, grades, trial.head)
+        calibrated = calibrate(heard_R, grade_R, columns, parted, grades, trial.head)
         calibrated_RG, temperature = calibrated.probs_RG, calibrated.temperature
         probs_RG = np.stack([graded.probs_G for graded in merged(heard_R, trial.head, 1.0)])
         stated_R = calibrated.grade_R

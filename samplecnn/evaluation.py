@@ -77,22 +77,28 @@ class Task:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Out-of-fold probabilities and stated grades of one grader, and the CPU seconds of its fits and predictions."""
+    """Out-of-fold probabilities and stated grades of one grader, and the CPU seconds of its fits and predictions.
+
+    graded_R: was it as sure as recordings of the other folds ask for? None: a grader that is not asked.
+    """
 
     probs_RG: Probs
     grade_R: npt.NDArray[np.int64]
     cpu_s: float
+    graded_R: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
 class Model:
     """Which of the graders is the model that `train` would train: its name, the fingerprint of data and settings
-    (labelled.py), and the temperature and the cuts between grades that its out-of-fold predictions ask for."""
+    (labelled.py), and the temperature, the cuts between grades and the least confidence that its out-of-fold
+    predictions ask for."""
 
     name: str
     fingerprint: str
     temperature: float
     cuts: tuple[float, ...]
+    least_confidence: float
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,33 @@ class Evaluation:
 
     def conclusion(self) -> str:
         """Plain sentences on the model."""
-        return conclusion(self.metrics[self.model.name], self.metrics[MAJORITY].accuracy.value, self.chance_kappa)
+        majority = self.metrics[MAJORITY].accuracy.value
+        return f"{conclusion(self.metrics[self.model.name], majority, self.chance_kappa)} {self._not_graded()}"
+
+    def _not_graded(self) -> str:
+        """What its least confidence does, in a sentence."""
+        least, held = self.model.least_confidence, self.held_out()
+        if not least:
+            return "It grades what it is least sure of too: nothing shows that a person had better hear it."
+        return (
+            f"Below a confidence of {least:.2f} it gives no grade: while held out, by what the other folds ask for, "
+            f"that was {held['not_graded']} of {len(self.task.recordings)} recordings, {held['right_of_not_graded']} "
+            f"of which it would have graded right; of the other {held['graded']} it graded "
+            f"{held['right_of_graded']} right."
+        )
+
+    def held_out(self) -> dict[str, int]:
+        """How many recordings the model was sure enough to grade, each by what the other folds ask for, and how many
+        grades were right or would have been."""
+        model = self.predicted[self.model.name]
+        right_R = model.grade_R == self.task.grade_R
+        graded_R = np.ones_like(right_R) if model.graded_R is None else model.graded_R
+        return {
+            "graded": int(graded_R.sum()),
+            "right_of_graded": int(right_R[graded_R].sum()),
+            "not_graded": int((~graded_R).sum()),
+            "right_of_not_graded": int(right_R[~graded_R].sum()),
+        }
 
     def to_json(self) -> dict[str, Any]:
         """One entry of metrics.json."""
@@ -139,6 +171,7 @@ class Evaluation:
                 for name, metrics in self.metrics.items()
             },
             "model": asdict(self.model),
+            "held_out": self.held_out(),
             "chance_kappa": self.chance_kappa,
             "conclusion": self.conclusion(),
             "note": "confusion[given][predicted] counts recordings, worst grade first",
@@ -211,11 +244,12 @@ def risk_table(evaluation: Evaluation) -> pa.Table:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `train` takes from an evaluation of the model that it trains: temperature and cuts, and how good that model
-    was on recordings it had not heard (JSON values)."""
+    """What `train` takes from an evaluation of the model that it trains: temperature, cuts and least confidence, and
+    how good that model was on recordings it had not heard (JSON values)."""
 
     temperature: float
     cuts: tuple[float, ...]
+    least_confidence: float
     evaluation: dict[str, Any]
 
 
@@ -228,8 +262,13 @@ def calibration_of(data: bytes, place: str, fingerprint: str) -> Calibration:
         for told in json.loads(data)["evaluations"]:
             model = told["model"]
             if model["fingerprint"] == fingerprint:
-                of_model = {**told["graders"][model["name"]], "conclusion": told["conclusion"]}
-                return Calibration(float(model["temperature"]), tuple(map(float, model["cuts"])), of_model)
+                of_model = {
+                    **told["graders"][model["name"]],
+                    "held_out": told["held_out"],
+                    "conclusion": told["conclusion"],
+                }
+                cuts, least = tuple(map(float, model["cuts"])), float(model["least_confidence"])
+                return Calibration(float(model["temperature"]), cuts, least, of_model)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"--evaluation {place}: {METRICS_JSON} is damaged ({error!r}): evaluate again") from None
     raise UserError(

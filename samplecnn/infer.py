@@ -6,6 +6,7 @@ rows of a batch hold never changed a bit; the row's place in the batch did for a
 all and the number of threads for most. So grade with torch.set_num_threads(1) everywhere.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +88,14 @@ def merge_windows(card: ModelCard, outputs: SegmentOutputs, playing_s: float) ->
     least_s = LAST_SEGMENT_SHARE * card.settings.segment_s
     if playing_s < least_s:
         return _not_gradable(f"too little playing: {playing_s:.2f} s, less than {least_s:g} s: {A_PERSON}", outputs)
-    return RecordingGrade(merged, stated_grade(merged.probs_G, card.cuts), None, outputs, merged.weight_S)
+    grade = stated_grade(merged.probs_G, card.cuts)
+    confidence = float(merged.probs_G[grade])
+    if confidence < card.least_confidence:
+        told = math.floor(100 * confidence) / 100  # rounded up it could read as if it were not below
+        return _not_gradable(
+            f"not sure: confidence {told:.2f} is below {card.least_confidence:.2f}: {A_PERSON}", outputs
+        )
+    return RecordingGrade(merged, grade, None, outputs, merged.weight_S)
 
 
 def _not_gradable(reason: str, outputs: SegmentOutputs) -> RecordingGrade:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from samplecnn.evaluation import (
 from samplecnn.tables import read_csv
 
 GRADE_R = np.tile([0, 1, 2], 5)
-MODEL = Model("model", "f00d", 1.5, (0.4, 0.6))
+MODEL = Model("model", "f00d", 1.5, (0.4, 0.6), 0.45)
 
 
 def scored(sample_rate=500):
@@ -85,6 +86,26 @@ def test_the_risk_coverage_curve_of_each_grader_lies_beside_the_metrics(evaluati
     assert graders[MAJORITY]["ideal_risk_area"] < 0.4
 
 
+def test_what_is_too_little_sure_to_be_graded_is_counted_and_said(evaluation):
+    stated_R = np.where(np.arange(15) >= 13, (GRADE_R + 1) % 3, GRADE_R)
+    model = replace(evaluation.predicted["model"], grade_R=stated_R, graded_R=np.arange(15) < 12)
+    found = replace(evaluation, predicted=evaluation.predicted | {"model": model})
+    told = {"graded": 12, "right_of_graded": 12, "not_graded": 3, "right_of_not_graded": 1}
+    assert found.to_json()["held_out"] == told
+    assert "Below a confidence of 0.45 it gives no grade" in found.table()
+    assert (
+        "3 of 15 recordings, 1 of which it would have graded right; of the other 12 it graded 12 right."
+        in (found.to_json()["conclusion"])
+    )
+    assert calibration_of(evaluation_files([found])[METRICS_JSON], "e", "f00d").evaluation["held_out"] == told
+
+
+def test_a_model_that_grades_all_says_so(evaluation):
+    all_of_them = replace(evaluation, model=replace(MODEL, least_confidence=0.0))
+    assert "It grades what it is least sure of too" in all_of_them.conclusion()
+    assert all_of_them.held_out()["not_graded"] == 0
+
+
 def test_one_fold_is_refused():
     with pytest.raises(UserError, match="--folds 1"):
         EvaluationSettings(folds=1)
@@ -104,7 +125,7 @@ def test_the_temperature_of_the_same_model_is_found_with_what_was_found_of_it(ev
     data = evaluation_files([evaluation])[METRICS_JSON]
     calibration = calibration_of(data, "e", "f00d")
     assert isinstance(calibration, Calibration)
-    assert (calibration.temperature, calibration.cuts) == (1.5, (0.4, 0.6))
+    assert (calibration.temperature, calibration.cuts, calibration.least_confidence) == (1.5, (0.4, 0.6), 0.45)
     assert calibration.evaluation["accuracy"]["value"] == 1
     assert "better than chance" in calibration.evaluation["conclusion"]
 

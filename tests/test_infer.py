@@ -151,6 +151,21 @@ def test_less_playing_than_half_a_segment_is_not_gradable_whatever_silence_it_li
         assert not graded.weight_S.any()
 
 
+def test_a_recording_that_the_model_is_too_little_sure_of_is_not_gradable_and_says_how_little():
+    wave_T = tone(4, 1, 0)
+    graded = _grader().grade(wave_T, _active(wave_T))
+    confidence = float(graded.merged.probs_G[graded.grade])
+
+    at_it = _grader(least_confidence=confidence).grade(wave_T, _active(wave_T))
+    above = _grader(least_confidence=np.nextafter(confidence, 1)).grade(wave_T, _active(wave_T))
+
+    assert (at_it.grade, at_it.reason) == (graded.grade, None)
+    assert above.merged is above.grade is None
+    assert not above.weight_S.any()
+    down = int(100 * confidence) / 100
+    assert above.reason == f"not sure: confidence {down:.2f} is below {confidence:.2f}: a person should hear it"
+
+
 def test_playing_counts_from_all_segments_together():
     """No segment holds half a segment of playing, the recording does."""
     wave_T = np.concatenate([part for n in range(3) for part in (tone(0.3, 1, n), silence(0.7))])
