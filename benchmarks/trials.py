@@ -35,7 +35,7 @@ from samplecnn.evaluation import MAJORITY, NETWORKS
 from samplecnn.folds import Split, splits
 from samplecnn.hearing import Hearing
 from samplecnn.labels import Label
-from samplecnn.metrics import Metrics, evaluate, log_loss
+from samplecnn.metrics import Metrics, evaluate, log_loss, stated_probability
 from samplecnn.ordinal import DEFAULT_HEAD
 from samplecnn.performances.corpus import GRADES, CorpusSettings, PlannedRecording, plan_corpus, render_recording
 from samplecnn.performances.player import GLOBAL_FAULTS
@@ -81,16 +81,20 @@ class Trial:
 @dataclass(frozen=True)
 class Outcome:
     """metrics: of grades cut at the shares of what each split learns from; given_R, stated_R, groups: what they are
-    made of; calibrated_loss: at the temperatures of the other folds (nats); temperature: of all folds together;
-    train_loss: the mean over splits of the last epoch's; epochs: that were kept, one a split."""
+    made of; confidence_R: of what is stated; calibrated_loss: at the temperatures of the other folds (nats), as the
+    confidence is; temperature, least_confidence: of all folds together; graded_R: which ones the other folds' least
+    confidence lets pass; train_loss: the mean over splits of the last epoch's; epochs: that were kept, one a split."""
 
     metrics: Metrics
     given_R: npt.NDArray[np.int64]
     stated_R: npt.NDArray[np.int64]
+    confidence_R: Float64
+    graded_R: npt.NDArray[np.bool_]
     groups: list[list[str]]
     loss: float
     calibrated_loss: float
     temperature: float
+    least_confidence: float
     train_loss: float
     epochs: tuple[int, ...]
     cpu_s: float
@@ -130,12 +134,13 @@ def _outcome(trial: Trial, corpus: Generated) -> Outcome:
     parted = splits(grade_R, columns, trial.folds, trial.seed)
     started = time.process_time()
     parted = [_fewer(split, columns[0], trial.learn, trial.seed) for split in parted]
-    temperature, train_loss, epochs = 1.0, math.nan, ()
-    calibrated_RG = None
+    temperature, least, train_loss, epochs = 1.0, 0.0, math.nan, ()
+    calibrated_RG, graded_R = None, np.ones(len(grade_R), np.bool_)
     if trial.grader in (*NETWORKS, LOG_MEL_CNN):
         heard_R, train_loss, epochs = _heard(trial, recordings, parted)
-        calibrated = calibrate(heard_R, grade_R, parted, grades, trial.head)
-        calibrated_RG, temperature = calibrated.probs_RG, calibrated.temperature
+        calibrated = calibrate(heard_R, grade_R, columns, parted, grades, trial.head)
+        calibrated_RG, graded_R = calibrated.probs_RG, calibrated.graded_R
+        temperature, least = calibrated.temperature, calibrated.least_confidence
         probs_RG = np.stack([graded.probs_G for graded in merged(heard_R, trial.head, 1.0)])
         stated_R = calibrated.grade_R
     elif trial.grader == MAJORITY:
@@ -146,14 +151,19 @@ def _outcome(trial: Trial, corpus: Generated) -> Outcome:
         probs_RG = held_out_logistic(features_RF, grade_R, parted, grades)
         stated_R = stated_by_shares(probs_RG, grade_R, parted)
     cpu_s = time.process_time() - started
+    if calibrated_RG is None:
+        calibrated_RG = probs_RG
     return Outcome(
         metrics=evaluate(grade_R, stated_R, probs_RG, columns, trial.seed),
         given_R=grade_R,
         stated_R=stated_R,
+        confidence_R=stated_probability(calibrated_RG, stated_R),
+        graded_R=graded_R,
         groups=columns,
         loss=float(log_loss(grade_R, probs_RG).mean()),
-        calibrated_loss=float(log_loss(grade_R, probs_RG if calibrated_RG is None else calibrated_RG).mean()),
+        calibrated_loss=float(log_loss(grade_R, calibrated_RG).mean()),
         temperature=temperature,
+        least_confidence=least,
         train_loss=train_loss,
         epochs=epochs,
         cpu_s=cpu_s,

@@ -4,7 +4,8 @@ examples:
   python jobs/grade.py --recordings uploads --model model --grades grades
   python jobs/grade.py --recordings gs://school/uploads --model gs://school/model --grades gs://school/grades --new-only
 
-The same command again is always safe: what this model has graded is kept.
+The same command again is always safe: what this model has graded is kept. What it does not guess at (gradable is
+false in latest.csv, with the reason) is for a person to hear.
 """
 
 from samplecnn.flags import Flags, run

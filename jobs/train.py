@@ -7,7 +7,7 @@ examples:
 
 On GPUs where the cluster has them, else on CPUs. The same command again goes on from the last checkpoint, and does
 nothing where that model is trained already. With --evaluation the model is as sure of itself as `evaluate`, run with
-the same flags, found it right to be.
+the same flags, found it right to be, and gives no grade where it is too little sure.
 """
 
 from samplecnn.architecture import NetworkSettings

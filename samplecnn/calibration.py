@@ -1,4 +1,5 @@
-"""How sure may a model be, and where does a grade end? Both are learnt on recordings that it had not heard.
+"""How sure may a model be, where does a grade end, and when is it too little sure to grade at all? All of it is learnt
+on recordings that the model had not heard.
 
 Dividing a network's outputs by a temperature above 1 takes probabilities towards equal shares (Guo 2017, arXiv
 1706.04599). It is fitted on out-of-fold predictions pooled over recordings, since a single parameter is all that a few
@@ -25,6 +26,7 @@ from samplecnn.merge import (
     expected_score,
     stated_grade,
 )
+from samplecnn.metrics import SIGNIFICANT, confidence_p, stated_probability
 from samplecnn.ordinal import HEADS
 
 # R recordings, S segments of one, O outputs of the network, G grades (0 = worst).
@@ -33,6 +35,9 @@ Float64 = npt.NDArray[np.float64]
 # A model that knows nothing is calibrated by equal shares, which no finite temperature gives: the search must end.
 LOWEST, HIGHEST = 0.05, 20.0
 LEAST_PROBABILITY = 1e-300  # 0 has no logarithm
+
+# A model that had better leave more than half to people is one to train again, as its conclusion says.
+MOST_NOT_GRADED = 0.5
 
 
 @dataclass(frozen=True)
@@ -86,45 +91,81 @@ def fit_temperature(heard_R: Sequence[Heard], grade_R: npt.NDArray[np.int64], he
     return math.exp(found.x)
 
 
+def least_confidence(
+    confidence_R: Float64,
+    stated_R: npt.NDArray[np.int64],
+    grade_R: npt.NDArray[np.int64],
+    group_CR: Sequence[list[str]],
+) -> float:
+    """The confidence, in hundredths, below which a person should hear a recording; 0 where all are to be graded.
+
+    It keeps back as many recordings as it may: at most half of them, and only while grades below it were right no more
+    often than the commonest grade was given, which takes no model to state. No confidence is asked for unless right
+    grades were surer than wrong ones beyond chance (confidence_p at most SIGNIFICANT, over whole groups): few
+    recordings rarely show that, 15 by 9 performers as good as never. confidence_R: of what was stated, out of fold.
+    """
+    right_R = stated_R == grade_R
+    if confidence_p(right_R, confidence_R, group_CR) > SIGNIFICANT:
+        return 0.0
+    commonest = np.bincount(grade_R).max() / len(grade_R)
+    found = 0.0
+    for least in np.arange(1, 101) / 100:
+        below_R = confidence_R < least
+        more = below_R.sum() > (confidence_R < found).sum()
+        if more and below_R.mean() <= MOST_NOT_GRADED and right_R[below_R].mean() <= commonest:
+            found = float(least)
+    return found
+
+
 @dataclass(frozen=True)
 class Calibrated:
     """probs_RG: of each recording at the temperature of those that its split learns from, grade_R: stated by the cuts
-    that these ask for; temperature, cuts_K: of all of them together, the model's that is trained on all."""
+    that these ask for, graded_R: is it as sure as these ask? temperature, cuts_K, least_confidence: of all of them
+    together, the model's that is trained on all."""
 
     probs_RG: Float64
     grade_R: npt.NDArray[np.int64]
+    graded_R: npt.NDArray[np.bool_]
     temperature: float
     cuts_K: Float64
+    least_confidence: float
 
 
 def calibrate(
     heard_R: Sequence[Heard | None],
     grade_R: npt.NDArray[np.int64],
+    group_CR: Sequence[list[str]],
     parted: Sequence[Split],
     grades: int,
     head: str,
 ) -> Calibrated:
     """Out-of-fold probabilities, calibrated without peeking. heard_R: None where a recording cannot be graded; it gets
-    the shares of the grades that its split learns from."""
+    the shares of the grades that its split learns from. group_CR: by each column that the splits keep apart."""
     probs_RG, stated_R = np.zeros((len(heard_R), grades)), np.zeros(len(heard_R), np.int64)
+    graded_R = np.zeros(len(heard_R), np.bool_)
     heard = {i: heard for i, heard in enumerate(heard_R) if heard is not None}
 
-    def fitted(rows: npt.NDArray[np.bool_]) -> tuple[float, Float64]:
+    def fitted(rows: npt.NDArray[np.bool_]) -> tuple[float, Float64, float]:
         chosen = [i for i in heard if rows[i]]
         if not chosen:
-            return 1.0, np.zeros(0)
+            return 1.0, np.zeros(0), 0.0
         among = [heard[i] for i in chosen]
         temperature = fit_temperature(among, grade_R[chosen], head)
-        score_R = np.array([graded.score for graded in merged(among, head, temperature)])
-        return temperature, cuts_at_shares(score_R, grade_R[chosen], grades)
+        found = merged(among, head, temperature)
+        cuts_K = cuts_at_shares(np.array([one.score for one in found]), grade_R[chosen], grades)
+        said_R = np.array([stated_grade(one.probs_G, cuts_K) for one in found])
+        confidence_R = stated_probability(np.stack([one.probs_G for one in found]), said_R)
+        groups = [[group_R[i] for i in chosen] for group_R in group_CR]
+        return temperature, cuts_K, least_confidence(confidence_R, said_R, grade_R[chosen], groups)
 
     for split in parted:
-        temperature, cuts_K = fitted(split.learn_R)
+        temperature, cuts_K, least = fitted(split.learn_R)
         share_G = np.bincount(grade_R[split.learn_R], minlength=grades) / split.learn_R.sum()
         for i in np.flatnonzero(split.held_R).tolist():
             probs_RG[i] = heard[i].merged(head, temperature).probs_G if i in heard else share_G
             stated_R[i] = stated_grade(probs_RG[i], cuts_K)
-    return Calibrated(probs_RG, stated_R, *fitted(np.ones(len(heard_R), np.bool_)))
+            graded_R[i] = i in heard and probs_RG[i, stated_R[i]] >= least
+    return Calibrated(probs_RG, stated_R, graded_R, *fitted(np.ones(len(heard_R), np.bool_)))
 
 
 def stated_by_shares(

@@ -31,7 +31,7 @@ LOUD_PERCENTILE = 95.0  # what "loud frames" means
 SILENCE_DBFS = -120.0  # the level written for digital silence
 NOTHING_LEFT_DBFS = -90.0  # active frames softer than this after resampling hold rounding noise (16 bit: -98 dBFS)
 SILENT_SEGMENT_ACTIVITY = 0.2  # a segment with a smaller share of active frames has no say in a grade
-LAST_SEGMENT_SHARE = 0.5  # a shorter last segment has a say from this share of a segment on
+LAST_SEGMENT_SHARE = 0.5  # a shorter last segment has a say, and a recording a grade, from this share of a segment on
 
 # --- columns ---------------------------------------------------------------------------------------------------------
 
@@ -39,6 +39,7 @@ RECORDING = "recording"  # path relative to the recordings root, "/" between fol
 VERSION = "version"  # GCS generation; locally a hash of the content
 SEGMENT = "segment"  # 0-based
 START_S = "start_s"
+PLAYING_S = "playing_s"  # active frames of a whole recording
 VALID_SAMPLES = "valid_samples"  # the rest of the waveform is zero padding
 SAMPLE_RATE = "sample_rate"  # Hz
 ACTIVITY = "activity"  # 0..1, share of the frames with playing
@@ -107,6 +108,7 @@ CURRENT = "current"  # model/current: the id of the model to use, which lies in 
 METRICS_JSON = "metrics.json"
 METRICS_CSV = "metrics.csv"
 PREDICTIONS_CSV = "predictions.csv"
+RISK_COVERAGE_CSV = "risk_coverage.csv"
 FILTERS_PARQUET = "filters.parquet"
 FILTERS_PNG = "filters.png"
 

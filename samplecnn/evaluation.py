@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from samplecnn.contract import (
+    CONFIDENCE,
     FOLD,
     GRADE,
     METRICS_CSV,
@@ -21,6 +22,7 @@ from samplecnn.contract import (
     PREDICTED,
     PREDICTIONS_CSV,
     RECORDING,
+    RISK_COVERAGE_CSV,
     SAMPLE_RATE,
     SCORE,
     predictions_schema,
@@ -29,7 +31,7 @@ from samplecnn.contract import (
 from samplecnn.errors import UserError
 from samplecnn.flags import flag
 from samplecnn.merge import expected_score
-from samplecnn.metrics import Metrics, chance_kappa, conclusion, evaluate
+from samplecnn.metrics import Metrics, chance_kappa, conclusion, evaluate, risk_coverage, stated_probability
 from samplecnn.tables import csv_bytes
 
 # R recordings, G grades (0 = worst).
@@ -75,22 +77,28 @@ class Task:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Out-of-fold probabilities and stated grades of one grader, and the CPU seconds of its fits and predictions."""
+    """Out-of-fold probabilities and stated grades of one grader, and the CPU seconds of its fits and predictions.
+
+    graded_R: was it as sure as recordings of the other folds ask for? None: a grader that is not asked.
+    """
 
     probs_RG: Probs
     grade_R: npt.NDArray[np.int64]
     cpu_s: float
+    graded_R: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
 class Model:
     """Which of the graders is the model that `train` would train: its name, the fingerprint of data and settings
-    (labelled.py), and the temperature and the cuts between grades that its out-of-fold predictions ask for."""
+    (labelled.py), and the temperature, the cuts between grades and the least confidence that its out-of-fold
+    predictions ask for."""
 
     name: str
     fingerprint: str
     temperature: float
     cuts: tuple[float, ...]
+    least_confidence: float
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,33 @@ class Evaluation:
 
     def conclusion(self) -> str:
         """Plain sentences on the model."""
-        return conclusion(self.metrics[self.model.name], self.metrics[MAJORITY].accuracy.value, self.chance_kappa)
+        majority = self.metrics[MAJORITY].accuracy.value
+        return f"{conclusion(self.metrics[self.model.name], majority, self.chance_kappa)} {self._not_graded()}"
+
+    def _not_graded(self) -> str:
+        """What its least confidence does, in a sentence."""
+        least, held = self.model.least_confidence, self.held_out()
+        if not least:
+            return "It grades what it is least sure of too: nothing shows that a person had better hear it."
+        return (
+            f"Below a confidence of {least:.2f} it gives no grade: while held out, by what the other folds ask for, "
+            f"that was {held['not_graded']} of {len(self.task.recordings)} recordings, {held['right_of_not_graded']} "
+            f"of which it would have graded right; of the other {held['graded']} it graded "
+            f"{held['right_of_graded']} right."
+        )
+
+    def held_out(self) -> dict[str, int]:
+        """How many recordings the model was sure enough to grade, each by what the other folds ask for, and how many
+        grades were right or would have been."""
+        model = self.predicted[self.model.name]
+        right_R = model.grade_R == self.task.grade_R
+        graded_R = np.ones_like(right_R) if model.graded_R is None else model.graded_R
+        return {
+            "graded": int(graded_R.sum()),
+            "right_of_graded": int(right_R[graded_R].sum()),
+            "not_graded": int((~graded_R).sum()),
+            "right_of_not_graded": int(right_R[~graded_R].sum()),
+        }
 
     def to_json(self) -> dict[str, Any]:
         """One entry of metrics.json."""
@@ -137,6 +171,7 @@ class Evaluation:
                 for name, metrics in self.metrics.items()
             },
             "model": asdict(self.model),
+            "held_out": self.held_out(),
             "chance_kappa": self.chance_kappa,
             "conclusion": self.conclusion(),
             "note": "confusion[given][predicted] counts recordings, worst grade first",
@@ -153,12 +188,13 @@ def score_graders(task: Task, predicted: dict[str, Predicted], model: Model, set
 
 
 def evaluation_files(evaluations: Sequence[Evaluation]) -> dict[str, bytes]:
-    """metrics.json, metrics.csv and predictions.csv of one evaluation, or of a sweep over sample rates."""
+    """metrics.json and the tables beside it, of one evaluation or of a sweep over sample rates."""
     whole = {"evaluations": [evaluation.to_json() for evaluation in evaluations]}
     return {
         METRICS_JSON: (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode(),
         METRICS_CSV: csv_bytes(pa.concat_tables([metrics_table(evaluation) for evaluation in evaluations])),
         PREDICTIONS_CSV: csv_bytes(pa.concat_tables([predictions_table(evaluation) for evaluation in evaluations])),
+        RISK_COVERAGE_CSV: csv_bytes(pa.concat_tables([risk_table(evaluation) for evaluation in evaluations])),
     }
 
 
@@ -193,13 +229,27 @@ def predictions_table(evaluation: Evaluation) -> pa.Table:
     return pa.table([pa.array(columns[name], schema.field(name).type) for name in schema.names], schema=schema)
 
 
+def risk_table(evaluation: Evaluation) -> pa.Table:
+    """The risk-coverage curve of each grader: one row a confidence."""
+    tables = []
+    for name, predicted in evaluation.predicted.items():
+        confidence_R = stated_probability(predicted.probs_RG, predicted.grade_R)
+        curve = risk_coverage(evaluation.task.grade_R, predicted.grade_R, confidence_R)
+        rows = len(curve.coverage_K)
+        columns: dict[str, Any] = {SAMPLE_RATE: [evaluation.task.sample_rate] * rows, "grader": [name] * rows}
+        columns |= {CONFIDENCE: curve.confidence_K, "coverage": curve.coverage_K}
+        tables.append(pa.table(columns | {"error_rate": curve.error_rate_K, "mae": curve.mae_K}))
+    return pa.concat_tables(tables)
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """What `train` takes from an evaluation of the model that it trains: temperature and cuts, and how good that model
-    was on recordings it had not heard (JSON values)."""
+    """What `train` takes from an evaluation of the model that it trains: temperature, cuts and least confidence, and
+    how good that model was on recordings it had not heard (JSON values)."""
 
     temperature: float
     cuts: tuple[float, ...]
+    least_confidence: float
     evaluation: dict[str, Any]
 
 
@@ -212,8 +262,13 @@ def calibration_of(data: bytes, place: str, fingerprint: str) -> Calibration:
         for told in json.loads(data)["evaluations"]:
             model = told["model"]
             if model["fingerprint"] == fingerprint:
-                of_model = {**told["graders"][model["name"]], "conclusion": told["conclusion"]}
-                return Calibration(float(model["temperature"]), tuple(map(float, model["cuts"])), of_model)
+                of_model = {
+                    **told["graders"][model["name"]],
+                    "held_out": told["held_out"],
+                    "conclusion": told["conclusion"],
+                }
+                cuts, least = tuple(map(float, model["cuts"])), float(model["least_confidence"])
+                return Calibration(float(model["temperature"]), cuts, least, of_model)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"--evaluation {place}: {METRICS_JSON} is damaged ({error!r}): evaluate again") from None
     raise UserError(

@@ -50,6 +50,7 @@ def metadata(card: ModelCard) -> dict[str, str]:
         "head": card.head,
         "temperature": str(card.temperature),
         "cuts": json.dumps(card.cuts),
+        "least_confidence": str(card.least_confidence),
     }
 
 

@@ -6,6 +6,7 @@ rows of a batch hold never changed a bit; the row's place in the batch did for a
 all and the number of threads for most. So grade with torch.set_num_threads(1) everywhere.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,19 +14,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from samplecnn.contract import LAST_SEGMENT_SHARE
 from samplecnn.errors import RecordingError
 from samplecnn.hearing import Hearing
 from samplecnn.merge import Course, Merged, SegmentOutputs, stated_grade
 from samplecnn.model_folder import ModelCard
 from samplecnn.ordinal import HEADS
-from samplecnn.segments import Windows, audible_windows, take
+from samplecnn.segments import Windows, audible_windows, seconds_of_playing, take
 from samplecnn.tempo import course_of
 
 # S windows of one recording, b of them in a batch of BATCH, T samples, O outputs, E embedding, G grades (0 = worst).
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-SILENT = "silent: nobody plays long enough in any segment"
+SILENT = "silent: nobody plays long enough in any segment: check the recording"
+A_PERSON = "a person should hear it"
 
 # A recording of 90-150 s has 9-15 windows: 8 waste little on padding and are 5 % slower a window than 16 on one core.
 BATCH = 8
@@ -35,8 +38,8 @@ BATCH = 8
 class RecordingGrade:
     """What grading says of one recording.
 
-    merged: None where the recording is too silent to grade, and reason then says so. grade: as it is stated, 0 = worst;
-    None likewise. outputs: what was merged; weight_S: how much each window counted, all 0 where merged is None.
+    merged: None where the recording is not gradable, and reason then says why. grade: as it is stated, 0 = worst; None
+    likewise. outputs: what was merged; weight_S: how much each window counted, all 0 where merged is None.
     """
 
     merged: Merged | None
@@ -71,17 +74,33 @@ def hear(
     return torch.cat([outputs for outputs, _ in heard]), torch.cat([embedding for _, embedding in heard])
 
 
-def merge_windows(card: ModelCard, outputs: SegmentOutputs) -> RecordingGrade:
-    """The grade that the model's merge rule makes of a recording's windows.
+def merge_windows(card: ModelCard, outputs: SegmentOutputs, playing_s: float) -> RecordingGrade:
+    """The grade that the model's merge rule makes of a recording's windows, or why it is not gradable.
 
-    Raises RecordingError where the model gave no numbers.
+    playing_s: seconds_of_playing in the whole recording. Raises RecordingError where the model gave no numbers.
     """
     if not np.isfinite(outputs.probs_SG).all():
         raise RecordingError("grade", "the model gives no numbers for this recording")
     merged = card.rule()(outputs)
     if merged is None:
-        return RecordingGrade(None, None, SILENT, outputs, np.zeros(len(outputs.probs_SG)))
-    return RecordingGrade(merged, stated_grade(merged.probs_G, card.cuts), None, outputs, merged.weight_S)
+        return _not_gradable(SILENT, outputs)
+    # The network hears a segment at once. A window that is mostly padding is little it has learnt from, and has no say
+    # beside others (segments.py): nor is it enough where it is all there is.
+    least_s = LAST_SEGMENT_SHARE * card.settings.segment_s
+    if playing_s < least_s:
+        return _not_gradable(f"too little playing: {playing_s:.2f} s, less than {least_s:g} s: {A_PERSON}", outputs)
+    grade = stated_grade(merged.probs_G, card.cuts)
+    confidence = float(merged.probs_G[grade])
+    if confidence < card.least_confidence:
+        told = math.floor(100 * confidence) / 100  # rounded up it could read as if it were not below
+        return _not_gradable(
+            f"not sure: confidence {told:.2f} is below {card.least_confidence:.2f}: {A_PERSON}", outputs
+        )
+    return RecordingGrade(merged, grade, None, outputs, merged.weight_S)
+
+
+def _not_gradable(reason: str, outputs: SegmentOutputs) -> RecordingGrade:
+    return RecordingGrade(None, None, reason, outputs, np.zeros(len(outputs.probs_SG)))
 
 
 class Grader:
@@ -116,7 +135,7 @@ class Grader:
         if isinstance(self.card.rule(), Course):
             course_C = course_of(waveform_T, active_F, gain, self.card.settings.sample_rate)
             outputs = replace(outputs, course_C=course_C)
-        return merge_windows(self.card, outputs)
+        return merge_windows(self.card, outputs, seconds_of_playing(active_F))
 
     def _probs(self, outputs_SO: Tensor) -> Float64:
         probs_SG: Float64 = HEADS[self.card.head].probs(outputs_SO / self.card.temperature).numpy()

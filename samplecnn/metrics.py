@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest, spearmanr
+from scipy.stats import binomtest, rankdata, spearmanr, t
 
 # R recordings, G grades (0 = worst), M measures, D data sets (the given one, then resampled ones), N groups, C columns
-# to group by.
+# to group by, K confidences.
 Grades = npt.NDArray[np.int64]
 Probs = npt.NDArray[np.float64]
 
@@ -48,7 +48,8 @@ class Metrics:
     kappa: quadratic weighted; mae: mean distance in grades; rps: ranked probability score, 0 = sure and right .. 1 =
     sure and as wrong as can be; log_loss: nats, None where a given grade was held to be impossible; spearman: rank
     correlation of the expected rank, 0 where that is constant; off_by_two: recordings that are two grades or more off;
-    p_value: how often shuffled labels agree as well by kappa; confusion[given][predicted], index 0 = worst.
+    p_value: how often shuffled labels agree as well by kappa; confusion[given][predicted], index 0 = worst; risk_area,
+    ideal_risk_area: RiskCoverage's.
     """
 
     recordings: int
@@ -61,6 +62,26 @@ class Metrics:
     off_by_two: int
     p_value: float
     confusion: list[list[int]]
+    risk_area: float
+    ideal_risk_area: float
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """What grades are worth if only the surest are given (El-Yaniv, Wiener 2010, JMLR 11).
+
+    One point a confidence that occurs, the highest first: all recordings of at least this one are graded. coverage_K:
+    their share; error_rate_K, mae_K: of these alone. area: the error rate's mean over grading the surest one, two, ...
+    all; where their order says nothing, about the error rate of all. ideal_area: had each right grade been surer than
+    each wrong one.
+    """
+
+    confidence_K: Probs
+    coverage_K: Probs
+    error_rate_K: Probs
+    mae_K: Probs
+    area: float
+    ideal_area: float
 
 
 def kappa(given_R: Grades, predicted_R: Grades) -> float:
@@ -109,6 +130,7 @@ def evaluate(
     lucky = (
         min(1.0, (accuracy.value - float(exact.low)) / float((by_chance_RR > 0).mean())) if by_chance_RR.any() else 0
     )
+    risk = risk_coverage(given_R, predicted_R, stated_probability(probs_RG, predicted_R))
     return Metrics(
         recordings=len(given_R),
         accuracy=accuracy.widened(float(exact.low), float(exact.high)),
@@ -120,6 +142,31 @@ def evaluate(
         off_by_two=int((distance_R >= 2).sum()),
         p_value=permutation_p(given_R, predicted_R, group_CR, rng),
         confusion=np.histogram2d(given_R, predicted_R, bins=[np.arange(grades + 1)] * 2)[0].astype(int).tolist(),
+        risk_area=risk.area,
+        ideal_risk_area=risk.ideal_area,
+    )
+
+
+def stated_probability(probs_RG: Probs, predicted_R: Grades) -> Probs:
+    """The confidence of each grade: its own probability, [R]."""
+    confidence_R: Probs = probs_RG[np.arange(len(predicted_R)), predicted_R]
+    return confidence_R
+
+
+def risk_coverage(given_R: Grades, predicted_R: Grades, confidence_R: Probs) -> RiskCoverage:
+    """Errors among the surest recordings, for every number of them."""
+    wrong_R, distance_R = given_R != predicted_R, np.abs(given_R - predicted_R)
+    rising_K, place_R, size_K = np.unique(-confidence_R, return_inverse=True, return_counts=True)
+    graded_K, graded_R = size_K.cumsum(), np.arange(1, len(given_R) + 1)
+    wrong_K, distance_K = np.bincount(place_R, wrong_R), np.bincount(place_R, distance_R)
+    even_R = np.repeat(wrong_K / size_K, size_K)  # recordings of one confidence are in no order
+    return RiskCoverage(
+        confidence_K=-rising_K,
+        coverage_K=graded_K / len(given_R),
+        error_rate_K=wrong_K.cumsum() / graded_K,
+        mae_K=distance_K.cumsum() / graded_K,
+        area=float((even_R.cumsum() / graded_R).mean()),
+        ideal_area=float((np.sort(wrong_R).cumsum() / graded_R).mean()),
     )
 
 
@@ -209,6 +256,24 @@ def permutation_p(
         float(((_dealt_kappas(given_R, predicted_R, group_R, rng) >= observed).sum() + 1) / (PERMUTATIONS + 1))
         for group_R in group_CR
     )
+
+
+def confidence_p(right_R: npt.NDArray[np.bool_], confidence_R: Probs, group_CR: Sequence[list[str]]) -> float:
+    """One-sided p-value of the right grades' being surer than the wrong ones, by rank; 1 where all are right or wrong.
+
+    A t test over groups: each brings its sum of (rank - mean rank) (right - mean right), which is 0 on average where
+    confidence says nothing, however much the recordings of a performer are alike. Of several columns the largest is
+    taken. Below nine groups it cannot come down to 0.01.
+    """
+    lead_R = (rankdata(confidence_R) - (len(right_R) + 1) / 2) * (right_R - right_R.mean())
+    if not lead_R.any():
+        return 1.0
+    p_values = []
+    for group_R in group_CR:
+        lead_N = np.bincount(np.unique(np.array(group_R), return_inverse=True)[1], lead_R)
+        spread = np.sqrt((lead_N**2).sum())
+        p_values.append(float(t.sf(lead_N.sum() / spread, len(lead_N) - 1)) if spread else 1.0)
+    return max(p_values)
 
 
 def chance_kappa(given_R: Grades, group_CR: Sequence[list[str]], seed: int) -> float:

@@ -37,7 +37,7 @@ from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4  # of model.json; a reader refuses what it does not know
+FORMAT = 5  # of model.json; a reader refuses what it does not know
 NORMALISATION = "unit RMS over the active frames, once per recording"
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -70,8 +70,9 @@ class ModelCard:
 
     grades: worst first, as everywhere inside; the file lists them best first, as people do. network: its name in
     architecture.NETWORK_NAMES. temperature divides the network's outputs before they become probabilities; cuts lie
-    between the scores of neighbouring grades, none: the median rank is stated. training_data: fingerprint of segments
-    and labels; metrics: what was measured, as JSON values. weights_sha256 is filled in by publish.
+    between the scores of neighbouring grades, none: the median rank is stated; below least_confidence none is, 0: every
+    recording gets one. training_data: fingerprint of segments and labels; metrics: what was measured, as JSON values.
+    weights_sha256 is filled in by publish.
     """
 
     plan: Plan
@@ -83,6 +84,7 @@ class ModelCard:
     merge_parameters: Mapping[str, float] = field(default_factory=dict)
     temperature: float = 1.0
     cuts: tuple[float, ...] = ()
+    least_confidence: float = 0.0
     training_data: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=library_versions)
@@ -95,6 +97,8 @@ class ModelCard:
             raise ValueError(f"grades {self.grades}: two or more different ones are needed")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature {self.temperature}: a number above 0 is needed")
+        if not 0 <= self.least_confidence <= 1:
+            raise ValueError(f"least confidence {self.least_confidence}: a number from 0 to 1 is needed")
         if self.network not in NETWORK_NAMES:
             raise ValueError(f"{self.network!r} is none of {', '.join(NETWORK_NAMES)}")
         if len(self.cuts) not in (0, len(self.grades) - 1) or list(self.cuts) != sorted(self.cuts):
@@ -148,6 +152,7 @@ class ModelCard:
             "merge": {"rule": self.merge, "parameters": dict(self.merge_parameters)},
             "temperature": self.temperature,
             "cuts": list(self.cuts),
+            "least_confidence": self.least_confidence,
             "weights_sha256": self.weights_sha256,
         }
 
@@ -188,6 +193,7 @@ def _card(told: Mapping[str, Any]) -> ModelCard:
         merge_parameters={str(name): float(value) for name, value in told["merge"]["parameters"].items()},
         temperature=float(told["temperature"]),
         cuts=tuple(float(cut) for cut in told["cuts"]),
+        least_confidence=float(told["least_confidence"]),
         training_data=str(told["training_data"]),
         metrics=dict(told["metrics"]),
         versions=dict(told["versions"]),

@@ -130,6 +130,11 @@ def playing(active_F: npt.NDArray[np.bool_], total_samples: int, sample_rate: in
     return first, max(first + 1, min(end, total_samples))
 
 
+def seconds_of_playing(active_F: npt.NDArray[np.bool_]) -> float:
+    """How long somebody plays in a recording, pauses left out."""
+    return float(active_F.sum()) / FRAMES_PER_S
+
+
 def _count(total_samples: int, settings: SegmentSettings) -> int:
     """Segments on a grid from 0 that cover this many samples, each of them with samples that no earlier one has."""
     return 1 + -(-max(0, total_samples - settings.segment_samples) // settings.hop_samples)

@@ -11,7 +11,16 @@ from samplecnn.infer import BATCH, SILENT, Grader, hear, merge_windows
 from samplecnn.merge import Mean, SegmentOutputs
 from samplecnn.model_folder import ModelCard
 from samplecnn.network import SampleCNN
-from samplecnn.segments import SegmentSettings, activity, cut, grading_windows, normalising_gain, rebuild, take
+from samplecnn.segments import (
+    SegmentSettings,
+    activity,
+    cut,
+    grading_windows,
+    normalising_gain,
+    rebuild,
+    seconds_of_playing,
+    take,
+)
 from tests.fixtures.shards import decoded, silence, tone
 
 SETTINGS = SegmentSettings(sample_rate=500, segment_s=1.0, hop_s=0.5)
@@ -101,7 +110,7 @@ def test_what_prepare_stored_is_graded_like_the_recording_itself():
     assert stored.merged.probs_G.tobytes() == direct.merged.probs_G.tobytes()
 
 
-@pytest.mark.parametrize(("seconds", "windows"), [(0.02, 1), (0.3, 1), (1.0, 1), (1.7, 3)])
+@pytest.mark.parametrize(("seconds", "windows"), [(0.5, 1), (1.0, 1), (1.7, 3)])
 def test_short_recordings_are_graded(seconds, windows):
     wave_T = tone(seconds, 1, 0)
 
@@ -128,6 +137,43 @@ def test_a_few_notes_in_a_long_silence_are_not_gradable():
 
     assert graded.merged is None
     assert graded.reason == SILENT
+
+
+@pytest.mark.parametrize(("seconds", "played"), [(0.02, "0.05"), (0.3, "0.30"), (0.45, "0.45")])
+def test_less_playing_than_half_a_segment_is_not_gradable_whatever_silence_it_lies_in(seconds, played):
+    alone_T = tone(seconds, 1, 0)
+    for wave_T in (alone_T, np.concatenate([silence(0.5), alone_T, silence(4)])):
+        graded = _grader().grade(wave_T, _active(wave_T))
+
+        assert graded.merged is graded.grade is None
+        assert graded.reason == f"too little playing: {played} s, less than 0.5 s: a person should hear it"
+        assert len(graded.outputs.probs_SG) == len(graded.weight_S) == 1
+        assert not graded.weight_S.any()
+
+
+def test_a_recording_that_the_model_is_too_little_sure_of_is_not_gradable_and_says_how_little():
+    wave_T = tone(4, 1, 0)
+    graded = _grader().grade(wave_T, _active(wave_T))
+    confidence = float(graded.merged.probs_G[graded.grade])
+
+    at_it = _grader(least_confidence=confidence).grade(wave_T, _active(wave_T))
+    above = _grader(least_confidence=np.nextafter(confidence, 1)).grade(wave_T, _active(wave_T))
+
+    assert (at_it.grade, at_it.reason) == (graded.grade, None)
+    assert above.merged is above.grade is None
+    assert not above.weight_S.any()
+    down = int(100 * confidence) / 100
+    assert above.reason == f"not sure: confidence {down:.2f} is below {confidence:.2f}: a person should hear it"
+
+
+def test_playing_counts_from_all_segments_together():
+    """No segment holds half a segment of playing, the recording does."""
+    wave_T = np.concatenate([part for n in range(3) for part in (tone(0.3, 1, n), silence(0.7))])
+    graded = _grader().grade(wave_T, _active(wave_T))
+
+    assert graded.outputs.activity_S.max() < 0.5
+    assert graded.reason is None
+    assert graded.grade is not None
 
 
 def test_playing_that_the_sample_rate_cannot_carry_is_not_gradable():
@@ -183,7 +229,9 @@ def test_windows_heard_in_parts_are_heard_the_same_bit_for_bit():
     parts = [grader.hear(part_ST) for part_ST in (windows_ST[: 2 * BATCH], windows_ST[2 * BATCH :])]
     probs_SG, embedding_SE = (np.concatenate(part) for part in zip(*parts, strict=True))
     merged = merge_windows(
-        grader.card, SegmentOutputs(probs_SG, embedding_SE, windows.activity_S, windows.start_s)
+        grader.card,
+        SegmentOutputs(probs_SG, embedding_SE, windows.activity_S, windows.start_s),
+        seconds_of_playing(active_F),
     ).merged
 
     assert len(windows) > 2 * BATCH

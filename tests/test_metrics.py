@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from samplecnn import metrics as scores
-from samplecnn.metrics import Metrics, chance_kappa, conclusion, kappa, log_loss, ranked_probability_score
+from samplecnn.metrics import (
+    Metrics,
+    chance_kappa,
+    conclusion,
+    kappa,
+    log_loss,
+    ranked_probability_score,
+    risk_coverage,
+)
 
 
 def evaluate(given_R, predicted_R, grades, groups, seed) -> Metrics:
@@ -162,3 +170,47 @@ def test_what_chance_reaches_is_told_of_these_very_recordings():
     by_five = [str(i // 3) for i in range(15)]
     assert limit([0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0, 0, 2, 2, 2], [by_five]) > 0.6
     assert limit([0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0, 0, 2, 2, 2], [alone, by_five]) > 0.6
+
+
+def test_a_risk_coverage_curve_counts_the_errors_among_the_surest():
+    given_R = np.array([0, 1, 2, 2, 0])
+    curve = risk_coverage(given_R, np.array([2, 1, 2, 1, 0]), np.array([0.3, 0.9, 0.5, 0.4, 0.5]))
+    assert curve.confidence_K.tolist() == [0.9, 0.5, 0.4, 0.3]
+    assert curve.coverage_K == pytest.approx([0.2, 0.6, 0.8, 1])
+    assert curve.error_rate_K == pytest.approx([0, 0, 1 / 4, 2 / 5])
+    assert curve.mae_K == pytest.approx([0, 0, 1 / 4, 3 / 5])
+    assert curve.area == curve.ideal_area == pytest.approx((1 / 4 + 2 / 5) / 5)
+
+
+@given(
+    told=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from([0.2, 0.5, 0.8])), min_size=1),
+    seed=st.integers(0, 99),
+)
+def test_the_area_under_a_risk_coverage_curve_is_what_an_order_of_ties_drawn_at_random_has_on_average(told, seed):
+    given_R, predicted_R, confidence_R = map(np.array, zip(*told, strict=True))
+    curve = risk_coverage(given_R, predicted_R, confidence_R)
+    assert 0 <= curve.ideal_area <= curve.area + 1e-12
+    assert curve.error_rate_K[-1] == pytest.approx((given_R != predicted_R).mean())
+    order = np.random.default_rng(seed).permutation(len(told))
+    again = risk_coverage(given_R[order], predicted_R[order], confidence_R[order])
+    assert again.area == pytest.approx(curve.area)
+
+    rng = np.random.default_rng(seed)
+    areas = []
+    for _ in range(300):
+        order = np.lexsort((rng.random(len(told)), -confidence_R))
+        wrong_R = (given_R != predicted_R)[order]
+        areas.append((wrong_R.cumsum() / np.arange(1, len(told) + 1)).mean())
+    assert np.mean(areas) == pytest.approx(curve.area, abs=5 * np.std(areas) / np.sqrt(300) + 1e-9)
+
+
+def test_a_confidence_that_says_nothing_has_the_error_rate_as_its_area_and_a_wrong_one_more():
+    given_R, predicted_R = np.tile([0, 1, 2], 100), np.repeat([0, 1, 2], 100)
+    wrong_R = given_R != predicted_R
+
+    def area(confidence_R):
+        return risk_coverage(given_R, predicted_R, confidence_R).area
+
+    assert area(np.full(300, 0.4)) == pytest.approx(wrong_R.mean())
+    assert area(np.random.default_rng(0).random(300)) == pytest.approx(wrong_R.mean(), abs=0.1)
+    assert area(wrong_R.astype(float)) > 0.85

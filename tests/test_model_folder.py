@@ -71,15 +71,15 @@ def test_a_model_of_any_block_and_head_comes_back(block, head, place):
 
 
 @pytest.mark.parametrize("name", NETWORK_NAMES)
-def test_a_model_of_any_network_comes_back_with_its_cuts(name, place):
-    card = dataclasses.replace(CARD, network=name, cuts=(0.4, 0.55))
+def test_a_model_of_any_network_comes_back_with_its_calibration(name, place):
+    card = dataclasses.replace(CARD, network=name, cuts=(0.4, 0.55), least_confidence=0.45)
     network = card.build().eval()
     waveform_BT = torch.randn(2, 500, generator=torch.Generator().manual_seed(0))
 
     publish(place, card, network.state_dict())
 
     again, loaded = load(place)
-    assert (again.network, again.cuts) == (name, (0.4, 0.55))
+    assert (again.network, again.cuts, again.least_confidence) == (name, (0.4, 0.55), 0.45)
     assert torch.equal(loaded(waveform_BT), network(waveform_BT))
     assert again.model_id != dataclasses.replace(again, cuts=()).model_id
 
@@ -91,7 +91,7 @@ def test_the_file_lists_the_grades_best_first_and_says_what_was_left_to_defaults
 
     assert told["grades"] == ["A", "B", "C"]
     assert told["merge"] == {"rule": "mean", "parameters": {"silent_below": 0.2}}
-    assert told["format"] == 4
+    assert told["format"] == 5
     assert told["network"] == {
         "name": "samplecnn",
         "head": "cross-entropy",
@@ -228,6 +228,7 @@ def test_the_same_model_is_published_byte_for_byte(tmp_path):
 CHANGES = {
     "grades": ("C", "A", "B"),
     "temperature": 1.5,
+    "least_confidence": 0.4,
     "merge_parameters": {"silent_below": 0.3},
     "settings": SegmentSettings(sample_rate=500, segment_s=1.0, hop_s=0.25),
     "weights_sha256": "0" * 64,
@@ -346,12 +347,13 @@ DAMAGES = {
     "another network": (_forge_network, r"does not fit .*rhythm\.filters"),
     "cuts out of order": (_edit(lambda told: told.update(cuts=[0.6, 0.4])), "damaged .*in rising order"),
     "moved cuts": (_edit(lambda told: told.update(cuts=[0.1, 0.2])), "changed after it was written"),
+    "a confidence that none has": (_edit(lambda told: told.update(least_confidence=40)), "damaged .*from 0 to 1"),
     "another head": (_forge(head="corn"), r"does not fit .*head\.weight"),
     "a terabyte": (_forge(widths=(65536,) * 5), r"does not fit .*first\.weight"),
     "an unknown merge parameter": (_edit(lambda told: told["merge"]["parameters"].update(x=1)), "damaged"),
     "an impossible plan": (_edit(lambda told: told["network"]["plan"].update(stride=10**9)), "damaged"),
-    "a later format": (_edit(lambda told: told.update(format=5)), "has format 5, this version reads 4: update"),
-    "an earlier format": (_edit(lambda told: told.update(format=3)), "has format 3, this version reads 4: train again"),
+    "a later format": (_edit(lambda told: told.update(format=6)), "has format 6, this version reads 5: update"),
+    "an earlier format": (_edit(lambda told: told.update(format=4)), "has format 4, this version reads 5: train again"),
     "other rules": (_edit(lambda told: told["activity"].update(frame_s=0.1)), "other rules of silence and level"),
     "grades swapped by hand": (_edit(lambda told: told.update(grades=["B", "A", "C"])), "changed after it was written"),
     "other weights": (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"12345678"), "does not belong to"),
@@ -422,6 +424,9 @@ def test_a_card_that_contradicts_itself_is_a_defect():
     for cuts in ((0.6, 0.4), (0.5,), (0.2, 0.4, 0.6)):
         with pytest.raises(ValueError, match="in rising order"):
             dataclasses.replace(CARD, cuts=cuts)
+    for least in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            dataclasses.replace(CARD, least_confidence=least)
     with pytest.raises(ValueError, match="none of joined"):
         dataclasses.replace(CARD, network="magic")
 

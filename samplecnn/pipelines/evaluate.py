@@ -142,13 +142,14 @@ def _evaluated(
     predicted = {
         MAJORITY: Predicted(commonest_RG, commonest_RG.argmax(axis=1), 0.0),
         OUTER: _regressed(data, parted, outer_RF, outer_cpu_s),
-        **{name: _regressed(data, parted, *ray.get(found)) for name, found in features.items()},
+        **{name: _regressed(data, parted, *ray.get(of_name)) for name, of_name in features.items()},
     }
     calibrated = {}
     for name in heard:
         heard_R = [heard[name].heard.get(recording) for recording in data.recordings]
-        calibrated[name] = calibrate(heard_R, data.grade_R, parted, grades, network_settings.head)
-        predicted[name] = Predicted(calibrated[name].probs_RG, calibrated[name].grade_R, heard[name].cpu_s)
+        found = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head)
+        predicted[name] = Predicted(found.probs_RG, found.grade_R, heard[name].cpu_s, found.graded_R)
+        calibrated[name] = found
     name = _grader(network_settings)
     rules = Counter(merging.chosen for merging in heard[name].merging)
     merge = ", ".join(f"{rule} in {times} of {len(parted)} splits" for rule, times in sorted(rules.items()))
@@ -158,6 +159,7 @@ def _evaluated(
         data.fingerprint(network_settings, fit_settings, starter),
         calibrated[name].temperature,
         tuple(calibrated[name].cuts_K.tolist()),
+        calibrated[name].least_confidence,
     )
     described = {
         "segments": settings_dict(data.folder.settings),

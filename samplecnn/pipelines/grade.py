@@ -48,6 +48,7 @@ from samplecnn.contract import (
     LATEST_CSV,
     MESSAGE,
     MODEL_ID,
+    PLAYING_S,
     REASON,
     RECORDING,
     SCORE,
@@ -230,7 +231,7 @@ class _Run:
         )
         item = {**meta["item"], MODEL_ID: self._card.model_id}
         try:
-            graded = merge_windows(self._card, outputs)
+            graded = merge_windows(self._card, outputs, meta[PLAYING_S])
         except RecordingError as error:
             self._items.append(
                 {**failed_item(item[RECORDING], item[VERSION], item[STAMP], error), MODEL_ID: self._card.model_id}
@@ -341,7 +342,7 @@ class _Run:
         rows = grades_folder.write_views(self._target, self._state, self._card.grades, self._in_hand, seen)
         counts = [f"{count} {name}" for name in reversed(self._card.grades) if (count := _count(rows, name))]
         kept = work.kept + self._kept
-        text = f"{self._done + self._failed + kept + work.given_up} recordings: {self._done} graded"
+        text = f"{self._done + self._failed + kept + work.given_up} recordings: {self._done - self._ungradable} graded"
         text += f", {kept} kept" if kept else ""
         text += f", {len(work.deleted)} gone" if work.deleted else ""
         text += f", {self._ungradable} not gradable" if self._ungradable else ""

@@ -166,6 +166,7 @@ def _calibrated(card: ModelCard, calibration: Calibration | None) -> ModelCard:
         card,
         temperature=calibration.temperature,
         cuts=calibration.cuts,
+        least_confidence=calibration.least_confidence,
         metrics={**card.metrics, "evaluation": calibration.evaluation},
     )
 
@@ -173,12 +174,19 @@ def _calibrated(card: ModelCard, calibration: Calibration | None) -> ModelCard:
 def _told(calibration: Calibration | None) -> str:
     if calibration is None:
         return "not calibrated (evaluate first, then train with --evaluation)"
-    return f"calibrated (temperature {calibration.temperature:.2f})"
+    least = calibration.least_confidence
+    told = f"; no grade below a confidence of {least:.2f}" if least else ""
+    return f"calibrated (temperature {calibration.temperature:.2f}){told}"
+
+
+def _same(calibration: Calibration, card: ModelCard) -> bool:
+    one = calibration.temperature, calibration.cuts, calibration.least_confidence
+    return one == (card.temperature, card.cuts, card.least_confidence)
 
 
 def _settled(model: str, card: ModelCard, network: Hearing, calibration: Calibration | None) -> str:
-    """A model that is trained already needs at most another temperature."""
-    if calibration is None or (calibration.temperature, calibration.cuts) == (card.temperature, card.cuts):
+    """A model that is trained already needs at most another calibration."""
+    if calibration is None or _same(calibration, card):
         told = "trained already on these labels with these settings"
         return f"{model}: {told} (model {card.model_id}): nothing to do"
     card = model_folder.publish(model, _calibrated(card, calibration), network.state_dict())

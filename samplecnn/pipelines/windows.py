@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from samplecnn.audio import Decoder
 from samplecnn.commits import STAMP, failed_item
-from samplecnn.contract import ACTIVITY, DURATION_S, RECORDING, START_S, VERSION, WARNING
+from samplecnn.contract import ACTIVITY, DURATION_S, PLAYING_S, RECORDING, START_S, VERSION, WARNING
 from samplecnn.errors import RecordingError
 from samplecnn.recordings import Item
-from samplecnn.segments import SegmentSettings, activity, audible_windows, take
+from samplecnn.segments import SegmentSettings, activity, audible_windows, seconds_of_playing, take
 from samplecnn.store import Store
 
 COURSE_FEATURES = "course"  # in a row's meta
@@ -55,6 +55,7 @@ class WindowCutter:
                     START_S: windows.start_s[part].tolist(),
                     ACTIVITY: windows.activity_S[part].tolist(),
                     COURSE_FEATURES: course_C,
+                    PLAYING_S: seconds_of_playing(active_F),
                     DURATION_S: decoded.duration_s,
                     WARNING: "; ".join(decoded.warnings) or None,
                 }

@@ -161,6 +161,7 @@ def test_what_cannot_be_graded_says_why_and_the_rest_goes_on(model, tmp_path):
     folder.mkdir()
     write_audio(folder / "good.wav", tone(100, 5, 8000), 8000)
     write_audio(folder / "silent.wav", np.zeros((1, 40_000), np.float32), 8000)
+    write_audio(folder / "short.wav", tone(100, 0.9, 8000), 8000)
     treble = tone(3000, 5, 8000) * np.hanning(40_000).astype(np.float32)  # nothing of it is left at 500 Hz
     write_audio(folder / "treble.wav", treble, 8000)
     truncate(write_audio(folder / "half.flac", noise(20, 8000), 8000), 0.5)
@@ -168,13 +169,18 @@ def test_what_cannot_be_graded_says_why_and_the_rest_goes_on(model, tmp_path):
 
     outcome = grade(str(folder), model, str(grades))
 
-    assert (outcome.done, outcome.failed) == (4, 1)
+    assert (outcome.done, outcome.failed) == (5, 1)
+    assert str(outcome).startswith("6 recordings: 2 graded, 3 not gradable, 1 failed")
     rows = latest(grades)
-    assert set(rows) == {"good.wav", "silent.wav", "treble.wav", "half.flac"}
+    assert set(rows) == {"good.wav", "silent.wav", "treble.wav", "short.wav", "half.flac"}
     assert rows["good.wav"][GRADABLE]
-    for name in ("silent.wav", "treble.wav"):
+    for name, reason in (
+        ("silent.wav", "silent: "),
+        ("treble.wav", "silent: "),
+        ("short.wav", "too little playing: 0.9"),
+    ):
         assert not rows[name][GRADABLE]
-        assert "silent" in rows[name][REASON]
+        assert rows[name][REASON].startswith(reason)
         assert rows[name][GRADE] is rows[name][SCORE] is rows[name]["p_A"] is None
     assert "decoded in part" in rows["half.flac"][WARNING]
     assert [row[RECORDING] for row in read_csv((grades / FAILURES_CSV).read_bytes(), "failures")] == ["text.mp3"]

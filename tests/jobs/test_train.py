@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 
 from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings
+from samplecnn.contract import METRICS_JSON
 from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import EvaluationSettings
 from samplecnn.labels import LabelSettings
@@ -99,6 +101,12 @@ def test_an_evaluation_of_the_same_model_calibrates_it_and_of_another_is_refused
     assert 0 <= card.metrics["evaluation"]["kappa"]["low"] + 1 <= 2
     assert all(torch.equal(tensor, weights(model)[name]) for name, tensor in weights(undisturbed).items())
     assert "nothing to do" in trained(FIT)
+
+    told = Path(place, METRICS_JSON).read_text()
+    assert f'"least_confidence": {card.least_confidence}' in told
+    Path(place, METRICS_JSON).write_text(re.sub('"least_confidence": [0-9.]+', '"least_confidence": 0.41', told))
+    assert "no grade below a confidence of 0.41" in trained(FIT)
+    assert model_folder.load(str(model))[0].least_confidence == 0.41
 
 
 @pytest.mark.slow
