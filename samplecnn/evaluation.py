@@ -91,11 +91,12 @@ class Predicted:
 @dataclass(frozen=True)
 class Model:
     """Which of the graders is the model that `train` would train: its name, the fingerprint of data and settings
-    (labelled.py), and the temperature, the cuts between grades and the least confidence that its out-of-fold
-    predictions ask for."""
+    (labelled.py), the rule by which most splits merged, and the temperature, the cuts between grades and the least
+    confidence that its out-of-fold predictions, all merged by that rule, ask for."""
 
     name: str
     fingerprint: str
+    merge: str
     temperature: float
     cuts: tuple[float, ...]
     least_confidence: float
@@ -244,9 +245,10 @@ def risk_table(evaluation: Evaluation) -> pa.Table:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `train` takes from an evaluation of the model that it trains: temperature, cuts and least confidence, and
-    how good that model was on recordings it had not heard (JSON values)."""
+    """What `train` takes from an evaluation of the model that it trains: the merge rule, temperature, cuts and least
+    confidence, and how good that model was on recordings it had not heard (JSON values)."""
 
+    merge: str
     temperature: float
     cuts: tuple[float, ...]
     least_confidence: float
@@ -268,7 +270,7 @@ def calibration_of(data: bytes, place: str, fingerprint: str) -> Calibration:
                     "conclusion": told["conclusion"],
                 }
                 cuts, least = tuple(map(float, model["cuts"])), float(model["least_confidence"])
-                return Calibration(float(model["temperature"]), cuts, least, of_model)
+                return Calibration(str(model["merge"]), float(model["temperature"]), cuts, least, of_model)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"--evaluation {place}: {METRICS_JSON} is damaged ({error!r}): evaluate again") from None
     raise UserError(

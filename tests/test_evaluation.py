@@ -21,7 +21,7 @@ from samplecnn.evaluation import (
 from samplecnn.tables import read_csv
 
 GRADE_R = np.tile([0, 1, 2], 5)
-MODEL = Model("model", "f00d", 1.5, (0.4, 0.6), 0.45)
+MODEL = Model("model", "f00d", "course", 1.5, (0.4, 0.6), 0.45)
 
 
 def scored(sample_rate=500):
@@ -125,7 +125,8 @@ def test_the_temperature_of_the_same_model_is_found_with_what_was_found_of_it(ev
     data = evaluation_files([evaluation])[METRICS_JSON]
     calibration = calibration_of(data, "e", "f00d")
     assert isinstance(calibration, Calibration)
-    assert (calibration.temperature, calibration.cuts, calibration.least_confidence) == (1.5, (0.4, 0.6), 0.45)
+    assert (calibration.merge, calibration.temperature, calibration.cuts) == ("course", 1.5, (0.4, 0.6))
+    assert calibration.least_confidence == 0.45
     assert calibration.evaluation["accuracy"]["value"] == 1
     assert "better than chance" in calibration.evaluation["conclusion"]
 

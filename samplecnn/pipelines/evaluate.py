@@ -60,10 +60,10 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Pooled:
-    """What a network said of each recording while it was held out, all splits together; merging: of each split."""
+    """What a network said of each recording while it was held out, and what was learnt of merging without it."""
 
     heard: dict[str, Heard | None]
-    merging: list[Merging]
+    merging: dict[str, Merging]
     cpu_s: float
 
 
@@ -144,23 +144,26 @@ def _evaluated(
         OUTER: _regressed(data, parted, outer_RF, outer_cpu_s),
         **{name: _regressed(data, parted, *ray.get(of_name)) for name, of_name in features.items()},
     }
-    calibrated = {}
     for name in heard:
         heard_R = [heard[name].heard.get(recording) for recording in data.recordings]
         found = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head)
         predicted[name] = Predicted(found.probs_RG, found.grade_R, heard[name].cpu_s, found.graded_R)
-        calibrated[name] = found
     name = _grader(network_settings)
-    rules = Counter(merging.chosen for merging in heard[name].merging)
-    merge = ", ".join(f"{rule} in {times} of {len(parted)} splits" for rule, times in sorted(rules.items()))
-    log.info("%s is merged by %s", name, merge)
+    merge = _most_chosen(heard[name])
+    # The model that is trained on all has one rule: what it is calibrated by must have been merged by the same.
+    heard_R = [_merged_by(merge, heard[name], recording) for recording in data.recordings]
+    of_model = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head)
     model = Model(
         name,
         data.fingerprint(network_settings, fit_settings, starter),
-        calibrated[name].temperature,
-        tuple(calibrated[name].cuts_K.tolist()),
-        calibrated[name].least_confidence,
+        merge,
+        of_model.temperature,
+        tuple(of_model.cuts_K.tolist()),
+        of_model.least_confidence,
     )
+    chosen = Counter(merging.chosen for merging in heard[name].merging.values())
+    told = ", ".join(f"{rule} ({count} recordings)" for rule, count in sorted(chosen.items()))
+    log.info("%s, while it was held out, was merged by %s; the model on all is by %s", name, told, merge)
     described = {
         "segments": settings_dict(data.folder.settings),
         "labels": settings_dict(label_settings),
@@ -168,7 +171,7 @@ def _evaluated(
         "network": settings_dict(network_settings),
         "fit": settings_dict(fit_settings),
         "starter": starter.id if starter else NO_STARTER,
-        "merge": merge,
+        "merge": told,
         "seed": seed,
     }
     task = Task(data.recordings, data.grade_R, data.group_CR, fold_R, data.grades, segments.sample_rate, seed)
@@ -207,21 +210,32 @@ def _heard(
         for split in parted
     ]
     heard: dict[str, dict[str, Heard | None]] = {name: {} for name in names}
-    cpu_s, merging = dict.fromkeys(names, 0.0), {name: list[Merging]() for name in names}
+    cpu_s, merging = dict.fromkeys(names, 0.0), {name: dict[str, Merging]() for name in names}
     progress = Progress(len(pending), " fit")
     while pending:
         ready, pending = ray.wait(pending)
         for name, held in ray.get(ready):
             heard[name] |= held.heard
             cpu_s[name] += held.cpu_s
-            merging[name].append(held.merging)
+            merging[name] |= dict.fromkeys(held.heard, held.merging)
             progress.add()
     progress.close()
     pooled = {name: _Pooled(heard[name], merging[name], cpu_s[name]) for name in names}
-    if all(found.chosen == MEAN for found in merging[model]):
+    if all(found.chosen == MEAN for found in merging[model].values()):
         return pooled
     by_mean = {recording: one and replace(one, rule=Mean()) for recording, one in heard[model].items()}
     return pooled | {model + BY_MEAN: replace(pooled[model], heard=by_mean)}
+
+
+def _most_chosen(pooled: _Pooled) -> str:
+    """The rule that most splits chose, by recording, if every split has fitted it; else the mean, which needs none."""
+    chosen = Counter(merging.chosen for merging in pooled.merging.values()).most_common(1)[0][0]
+    return chosen if all(chosen in merging.rules for merging in pooled.merging.values()) else MEAN
+
+
+def _merged_by(rule: str, pooled: _Pooled, recording: str) -> Heard | None:
+    one = pooled.heard.get(recording)
+    return one and replace(one, rule=pooled.merging[recording].rules[rule])
 
 
 def _columns(data: Labelled) -> pa.Table:

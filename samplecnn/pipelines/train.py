@@ -132,14 +132,15 @@ def train(
             grades=data.grades,
             network=network_settings.network,
             head=network_settings.head,
-            merge=state["merge"]["rule"],
-            merge_parameters=state["merge"]["parameters"],
+            merge=state["merge"]["chosen"],
+            merge_parameters=state["merge"]["rules"][state["merge"]["chosen"]],
             training_data=run,
             metrics={
                 "recordings": len(data.recordings),
                 "starter": starter.id if starter else NO_STARTER,
                 "best_epoch": best["epoch"] if best else 0,
                 "merge": state["merge"]["why"],
+                "rules": state["merge"]["rules"],
                 "history": history,
             },
         ),
@@ -162,8 +163,16 @@ def _calibration(evaluation: str | None, fingerprint: str) -> Calibration | None
 def _calibrated(card: ModelCard, calibration: Calibration | None) -> ModelCard:
     if calibration is None:
         return card
+    parameters = card.metrics["rules"].get(calibration.merge)
+    if parameters is None:
+        raise JobError(
+            f"the evaluation merges by {calibration.merge}, for which this model lacks recordings that it was not "
+            "trained on: train without --evaluation"
+        )
     return replace(
         card,
+        merge=calibration.merge,
+        merge_parameters=parameters,
         temperature=calibration.temperature,
         cuts=calibration.cuts,
         least_confidence=calibration.least_confidence,
@@ -180,8 +189,8 @@ def _told(calibration: Calibration | None) -> str:
 
 
 def _same(calibration: Calibration, card: ModelCard) -> bool:
-    one = calibration.temperature, calibration.cuts, calibration.least_confidence
-    return one == (card.temperature, card.cuts, card.least_confidence)
+    one = calibration.merge, calibration.temperature, calibration.cuts, calibration.least_confidence
+    return one == (card.merge, card.temperature, card.cuts, card.least_confidence)
 
 
 def _settled(model: str, card: ModelCard, network: Hearing, calibration: Calibration | None) -> str:
@@ -302,7 +311,7 @@ def _read_state(checkpoint: Checkpoint) -> dict[str, Any]:
 def _merge(
     network: Hearing, unheard: RecordingSet | None, head: str, seed: int, device: torch.device
 ) -> dict[str, Any]:
-    """The merge rule as checkpoints and model.json keep it. unheard: what the network was not trained on."""
+    """The merge rules as checkpoints and model.json keep them. unheard: what the network was not trained on."""
     merging = merging_of(network, unheard, head, seed, device)
-    parameters = asdict(merging.rule)  # type: ignore[call-overload]
-    return {"rule": merging.chosen, "parameters": parameters, "why": merging.why}
+    rules = {name: asdict(rule) for name, rule in merging.rules.items()}  # type: ignore[call-overload]
+    return {"chosen": merging.chosen, "rules": rules, "why": merging.why}
