@@ -9,7 +9,8 @@ held out.
 
     python -m benchmarks ear
 
-Nothing is chosen here: networks, starter and training were settled on other corpora (docs/model.md).
+Segments are merged by their mean: what the whole recording tells beyond that is context.py's. Nothing is chosen
+here: networks, starter and training were settled on other corpora (docs/model.md).
 """
 
 import tempfile
@@ -43,7 +44,7 @@ def _ways(seeds: Sequence[int], graders: Sequence[str], base: Trial) -> list[Tri
     return [replace(base, grader=grader, seed=seed) for grader in graders for seed in seeds]
 
 
-AT_500 = Trial(156, folds=5, fit=FitSettings())
+AT_500 = Trial(156, folds=5, fit=FitSettings(), by_mean=True)
 AT_2000 = replace(AT_500, plan=plan_for(20_000), sample_rate=2000)
 PARTS = (ONSETS, MODEL, RHYTHM, JOINED)
 BESIDE = (ONSETS, JOINED)

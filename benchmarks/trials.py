@@ -35,6 +35,7 @@ from samplecnn.evaluation import MAJORITY, NETWORKS
 from samplecnn.folds import Split, splits
 from samplecnn.hearing import Hearing
 from samplecnn.labels import Label
+from samplecnn.merge import Mean
 from samplecnn.metrics import Metrics, evaluate, log_loss, stated_probability
 from samplecnn.ordinal import DEFAULT_HEAD
 from samplecnn.performances.corpus import GRADES, CorpusSettings, PlannedRecording, plan_corpus, render_recording
@@ -62,8 +63,9 @@ Float64 = npt.NDArray[np.float64]
 @dataclass(frozen=True)
 class Trial:
     """One contestant. recordings: which corpus; group: column of the corpus that splits keep apart, or several;
-    learn: from so many recordings at most in each split, groups whole (0: from all); shuffled: grades are dealt anew to
-    the performers, so that nothing can be learnt."""
+    learn: from so many recordings at most in each split, groups whole (0: from all); by_mean: segments are merged by
+    the mean, whatever a split would choose; shuffled: grades are dealt anew to the performers, so that nothing can be
+    learnt."""
 
     recordings: int
     plan: Plan = field(default_factory=lambda: plan_for(5000))
@@ -73,6 +75,7 @@ class Trial:
     fit: FitSettings = field(default_factory=FitSettings)
     group: tuple[str, ...] = (PERFORMER,)
     learn: int = 0
+    by_mean: bool = False
     shuffled: bool = False
     folds: int = 4
     seed: int = 0
@@ -203,6 +206,8 @@ def _heard(trial: Trial, recordings: RecordingSet, parted: list[Split]) -> tuple
         losses.append(held.train_loss)
         kept.append(held.best_epoch)
     heard_R = [heard[name] for name in recordings.names]
+    if trial.by_mean:
+        heard_R = [one and replace(one, rule=Mean()) for one in heard_R]
     assert all(one is not None for one in heard_R), "a network gave no numbers"
     return [one for one in heard_R if one is not None], float(np.mean(losses)), tuple(kept)
 
