@@ -1,8 +1,19 @@
 """What training and grading ask of a network, so that SampleCNN is one of several that they serve."""
 
+import torch
 from torch import Tensor, nn
 
 # B segments, T samples, O outputs of the head, E embedding.
+
+
+def own_device() -> torch.device:
+    """The GPU of this process where it has one, else the CPU.
+
+    Convolutions keep float32: TF32, torch's default for them on newer cards, moves outputs by 2e-3
+    (docs/performance.md), and with them a grade that lies near a cut.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Hearing(nn.Module):

@@ -36,7 +36,7 @@ from samplecnn.evaluation import (
 )
 from samplecnn.flags import settings_dict
 from samplecnn.folds import Split, splits
-from samplecnn.hearing import Hearing
+from samplecnn.hearing import Hearing, own_device
 from samplecnn.labels import LabelSettings
 from samplecnn.merge import Mean
 from samplecnn.merging import MEAN, Merging
@@ -292,7 +292,7 @@ def _hold_out(
             settings,
             head=network_settings.head,
             seed=seed,
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            device=own_device(),
             started=started,
         )
 

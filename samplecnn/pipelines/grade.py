@@ -64,7 +64,7 @@ from samplecnn.contract import (
     segment_grades_schema,
 )
 from samplecnn.errors import RecordingError, UserError
-from samplecnn.hearing import Hearing
+from samplecnn.hearing import Hearing, own_device
 from samplecnn.infer import BATCH, Grader, RecordingGrade, merge_windows
 from samplecnn.merge import Course, SegmentOutputs
 from samplecnn.model_folder import ModelCard
@@ -397,7 +397,7 @@ class WindowGrader:
             torch.set_num_threads(1)  # one a process: the graders share the machine, and sums keep their order
         network = card.build()
         network.load_state_dict(weights)
-        self._grader = Grader(card, network, torch.device("cuda" if on_gpu else "cpu"))
+        self._grader = Grader(card, network, own_device() if on_gpu else torch.device("cpu"))
         self._samples = card.settings.segment_samples
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:

@@ -36,7 +36,7 @@ from samplecnn.contract import (
 )
 from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
-from samplecnn.hearing import Hearing
+from samplecnn.hearing import Hearing, own_device
 from samplecnn.model_folder import library_versions
 from samplecnn.network import SampleCNN
 from samplecnn.network.joined import RhythmNetwork
@@ -261,7 +261,7 @@ def _teach(
 ) -> _Learnt:
     """Teach one branch."""
     torch.set_num_threads(1)  # the branches share the machine, and the sums keep their order
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         taught = read_performances(performances, shards, segments, folder)
         outputs, samples = len(taught.names), segments.segment_samples

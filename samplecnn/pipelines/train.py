@@ -25,7 +25,7 @@ from samplecnn.contract import METRICS_JSON
 from samplecnn.cross_validation import merging_of, not_trained_on
 from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import Calibration, calibration_of
-from samplecnn.hearing import Hearing
+from samplecnn.hearing import Hearing, own_device
 from samplecnn.labels import Label, LabelSettings
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.journal import Followed, Journal
@@ -260,7 +260,7 @@ def _worker(config: dict[str, Any]) -> None:
         network, started = new_network(
             settings.network, plan, segments.sample_rate, grades, settings.head, config["starter"], seed
         )
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = own_device()
         history, fitted = state["history"], state["fit"]
         reports = fitting.fit(
             network,
