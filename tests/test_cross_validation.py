@@ -48,7 +48,7 @@ def cross_validated(recordings) -> tuple[Metrics, Metrics]:
     heard_R = [heard[name] for name in recordings.names]
     said_RG = np.stack([merged_at.probs_G for merged_at in merged(heard_R, HEAD, 1.0)])
     stated_R = stated_by_shares(said_RG, recordings.grade_R, parted)
-    calibrated = calibrate(heard_R, recordings.grade_R, parted, 3, HEAD)
+    calibrated = calibrate(heard_R, recordings.grade_R, [list(recordings.groups)], parted, 3, HEAD)
 
     def scored(stated_R, probs_RG):
         return evaluate(recordings.grade_R, stated_R, probs_RG, [list(recordings.groups)], seed=0)

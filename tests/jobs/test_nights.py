@@ -419,7 +419,8 @@ def test_whatever_happens_at_night_each_recording_is_graded_once(gate, bucket, t
 def heard(recording: str) -> dict[str, Any]:
     """A row as inference workers send it: of a recording of one segment."""
     item = {"recording": recording, "version": "1", "stamp": "1"}
-    meta = {"item": item, "rows": 1, "start_s": [0.0], "activity": [1.0], "duration_s": 2.0, "warning": None}
+    told = {"start_s": [0.0], "activity": [1.0], "playing_s": 2.0, "course": None, "duration_s": 2.0, "warning": None}
+    meta = {"item": item, "rows": 1, **told}
     probs_SG, embedding_SE = np.full((1, 3), 1 / 3), np.zeros((1, 8), np.float32)
     return {
         "meta": json.dumps(meta),
