@@ -165,7 +165,7 @@ def test_two_workers_have_the_loss_curve_of_one(train, valid):
 
     assert left == right
     for two, alone in zip(left, one, strict=True):
-        np.testing.assert_allclose(two, alone, atol=1e-4)
+        np.testing.assert_allclose(two, alone, atol=5e-4)  # 2e-5 on torch 2.13, 2.4e-4 on 2.0.1
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_the_epoch_and_the_cure(train, valid):
