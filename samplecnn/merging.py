@@ -31,6 +31,7 @@ MEAN, COURSE = "mean", "course"  # in merge.MERGE_RULES
 PENALTY = 1.0  # on the square of a parameter per spread of its feature, against nats summed over recordings
 FOLDS = 5  # to see whether a rule helps; fewer where there are fewer groups
 LEAST_FOLDS = 3
+LEAST_GROUPS = 10  # of fewer, the standard error of a difference is too uncertain itself
 LEAST_SHARPNESS = 0.05
 LEAST_PROBABILITY = 1e-12
 
@@ -85,8 +86,8 @@ def learn_to_merge(segments_R: Sequence[SegmentOutputs], grade_R: Int64, group_R
     are fitted in the same way, so that a mere lack of calibration decides nothing), by more than the standard error of
     that difference over groups; else the mean.
     """
-    parted = _parted(grade_R, group_R, seed)
     groups = len(set(group_R))
+    parted = _parted(grade_R, group_R, seed) if groups >= LEAST_GROUPS else []
     if not parted:
         return by_the_mean(f"{groups} groups are too few to see whether anything else is better")
     gain_R = np.zeros(len(segments_R))

@@ -54,7 +54,7 @@ def test_where_the_course_tells_nothing_the_mean_is_kept_mostly():
 
 def test_a_few_performers_leave_the_mean_as_it_is():
     segments_R, grade_R, _ = _recordings(15, 0, by_course=1, by_segments=1)
-    assert learn_to_merge(segments_R, grade_R, ["p1"] * 7 + ["p2"] * 8, seed=0).rule == Mean()
+    assert learn_to_merge(segments_R, grade_R, [f"p{n % 9}" for n in range(15)], seed=0).rule == Mean()
 
 
 def test_probabilities_that_are_too_unsure_are_sharpened_without_being_moved():
