@@ -12,6 +12,7 @@ and draws; 95 % intervals over what is held out. And what does the course of a r
 Rules, features and PENALTY were settled on other corpora (docs/tried-and-dropped.md), nothing on these.
 """
 
+import copy
 import multiprocessing
 import os
 import tempfile
@@ -30,9 +31,9 @@ from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.bags import GatedAttention, SequenceContext, fit_learnt
 from samplecnn.batches import RecordingSet, held_back
 from samplecnn.contract import PERFORMER, PIECE
-from samplecnn.cross_validation import not_trained_on
 from samplecnn.fit import fit
 from samplecnn.folds import Split, splits
+from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
 from samplecnn.merge import (
     Activity,
@@ -115,10 +116,10 @@ def _merged(task: Task) -> list[tuple[str | float, ...]]:
         score = {name: np.zeros(len(recordings)) for name in RULES}
         chosen = 0
         for split in parted:
-            segments_R, unheard = _segments(recordings, split, task)
-            given_R, unheard_grade_R = recordings.grade_R[split.learn_R], recordings.grade_R[unheard]
+            segments_R, taught_R = _segments(recordings, split, task)
+            learn, given_R = np.flatnonzero(split.learn_R).tolist(), recordings.grade_R[split.learn_R]
             for name, fitted in RULES.items():
-                rule = fitted([segments_R[i] for i in unheard], unheard_grade_R, [group_R[i] for i in unheard])
+                rule = fitted([taught_R[i] for i in learn], given_R, [group_R[i] for i in learn])
                 score_R = np.array([merged.score for s in segments_R if (merged := rule(s))])  # none of them is silent
                 cuts_K = cuts_at_shares(score_R[split.learn_R], given_R, len(GRADES))
                 score[name][split.held_R] = score_R[split.held_R]
@@ -137,27 +138,30 @@ def _merged(task: Task) -> list[tuple[str | float, ...]]:
     return rows
 
 
-def _segments(recordings: RecordingSet, split: Split, task: Task) -> tuple[list[SegmentOutputs], list[int]]:
-    """What the default network, trained on what a split learns from, says of all recordings; and which of the former it
-    was not trained on."""
+def _segments(recordings: RecordingSet, split: Split, task: Task) -> tuple[list[SegmentOutputs], list[SegmentOutputs]]:
+    """What the default network, trained on what a split learns from, says of all recordings; and what merging is learnt
+    from: the same, or where training has left the starter what that said (cross_validation.merging_after)."""
     starter = starter_for(task.fit.init, RATE, PLAN)
     name = NetworkSettings.network
     network, started = new_network(name, PLAN, RATE, len(GRADES), DEFAULT_HEAD, starter, task.seed)
-    learn, best_epoch = recordings.subset(np.flatnonzero(split.learn_R)), 0
-    train, valid = held_back(learn, task.seed)
+    assert started, "a starter ships for these segments"
+    as_it_was, best_epoch = copy.deepcopy(network).eval(), 0
+    train, valid = held_back(recordings.subset(np.flatnonzero(split.learn_R)), task.seed)
     for report in fit(network, train, valid, task.fit, seed=task.seed, device=DEVICE, started=started):
         best_epoch = report.epoch if report.best else best_epoch
-    unheard = not_trained_on(learn, valid, best_epoch)
+    said = _said(network, recordings)
+    return said, _said(as_it_was, recordings) if best_epoch else said
+
+
+def _said(network: Hearing, recordings: RecordingSet) -> list[SegmentOutputs]:
     found = []
     for i in range(len(recordings)):
         windows, waveform_T, gain = recordings.windows(i), recordings.waveform(i), float(recordings.gain_R[i])
         outputs_SO, embedding_SE = hear(network, waveform_T, gain, windows, DEVICE)
-        probs_SG, course_C = (
-            HEADS[DEFAULT_HEAD].probs(outputs_SO).numpy(),
-            course_of(waveform_T, recordings.active_RF[i], gain, RATE),
-        )
+        probs_SG = HEADS[DEFAULT_HEAD].probs(outputs_SO).numpy()
+        course_C = course_of(waveform_T, recordings.active_RF[i], gain, RATE)
         found.append(SegmentOutputs(probs_SG, embedding_SE.numpy(), windows.activity_S, windows.start_s, course_C))
-    return found, [recordings.names.index(name) for name in (unheard.names if unheard else ())]
+    return found
 
 
 def _costs(count: int) -> Table:

@@ -4,6 +4,7 @@ The part that costs time, and nothing else: which recordings those are is decide
 pipelines/, how sure it may be in calibration.py, how good it is in evaluation.py.
 """
 
+import copy
 import logging
 import math
 import time
@@ -61,19 +62,40 @@ def hold_out(
     """
     begun = time.process_time()
     train, valid = held_back(recordings.subset(learn), seed)
+    starter = copy.deepcopy(network) if started else None
     train_loss, best_epoch = math.nan, 0
     for report in fit(network, train, valid, settings, seed=seed, device=device, head=head, started=started):
         train_loss, best_epoch = report.train_loss, report.epoch if report.best else best_epoch
-    merging = merging_of(network, not_trained_on(recordings.subset(learn), valid, best_epoch), head, seed, device)
+    merging = merging_after(
+        network, starter, recordings.subset(learn), valid, best_epoch, head=head, seed=seed, device=device
+    )
     log.info("merge: %s", merging.why)
     heard = {recordings.names[i]: _by(merging.rule, listen(network, recordings, i, device)) for i in held.tolist()}
     return HeldOut(heard, train_loss, best_epoch, merging, time.process_time() - begun)
 
 
-def not_trained_on(learn: RecordingSet, valid: RecordingSet | None, best_epoch: int) -> RecordingSet | None:
-    """Which of the recordings that are learnt from the network has not heard in training: all, where it is the starter
-    as it was (best_epoch is 0), else those that were held back, if any were."""
-    return learn if best_epoch == 0 else valid
+def merging_after(
+    network: Hearing,
+    starter: Hearing | None,
+    learn: RecordingSet,
+    valid: RecordingSet | None,
+    best_epoch: int,
+    *,
+    head: str,
+    seed: int,
+    device: torch.device,
+) -> Merging:
+    """What the recordings that were learnt from teach of merging, now that the network is trained.
+
+    It must be learnt from what was said of recordings by a network that was not trained on them, or the rule trusts it
+    too much: by the network on all, where it still is the starter (best_epoch is 0); by the starter as it was, where
+    training has left it; where there was none, by the network on those that were held back.
+    """
+    if best_epoch == 0:
+        return merging_of(network, learn, head, seed, device)
+    if starter is not None:
+        return merging_of(starter.to(device).eval(), learn, head, seed, device)
+    return merging_of(network, valid, head, seed, device)
 
 
 def merging_of(

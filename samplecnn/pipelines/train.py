@@ -5,6 +5,7 @@ no-op, and a corrected label starts a new run (Ray would go on from the old one'
 the model folder, never in it, and go when the model is published.
 """
 
+import copy
 import logging
 import os
 import tempfile
@@ -22,11 +23,12 @@ from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.batches import RecordingSet, held_back, read_recordings
 from samplecnn.contract import METRICS_JSON
-from samplecnn.cross_validation import merging_of, not_trained_on
+from samplecnn.cross_validation import merging_after
 from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import Calibration, calibration_of
 from samplecnn.hearing import Hearing, own_device
 from samplecnn.labels import Label, LabelSettings
+from samplecnn.merging import Merging
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.journal import Followed, Journal
 from samplecnn.pipelines.labelled import Labelled, labelled, read_file
@@ -261,6 +263,7 @@ def _worker(config: dict[str, Any]) -> None:
             settings.network, plan, segments.sample_rate, grades, settings.head, config["starter"], seed
         )
         device = own_device()
+        starter = copy.deepcopy(network) if started and first else None
         history, fitted = state["history"], state["fit"]
         reports = fitting.fit(
             network,
@@ -287,8 +290,8 @@ def _worker(config: dict[str, Any]) -> None:
                 ray.get(config["journal"].add.remote(str(report)))
             _report(row, {"fit": fitted, "history": history} if first else None)
         best_epoch = next((row["epoch"] for row in reversed(history) if row["best"]), 0)
-        unheard = not_trained_on(recordings, check, best_epoch)
-        merge = _merge(network, unheard, settings.head, seed, device) if first else None
+        told = {"head": settings.head, "seed": seed, "device": device}
+        merge = _kept(merging_after(network, starter, recordings, check, best_epoch, **told)) if first else None
         if merge:
             ray.get(config["journal"].add.remote(f"merge: {merge['why']}"))
         _report(history[-1], {"fit": fitted, "history": history, "merge": merge} if first else None)
@@ -308,10 +311,7 @@ def _read_state(checkpoint: Checkpoint) -> dict[str, Any]:
     return dict(state)
 
 
-def _merge(
-    network: Hearing, unheard: RecordingSet | None, head: str, seed: int, device: torch.device
-) -> dict[str, Any]:
-    """The merge rules as checkpoints and model.json keep them. unheard: what the network was not trained on."""
-    merging = merging_of(network, unheard, head, seed, device)
+def _kept(merging: Merging) -> dict[str, Any]:
+    """The merge rules as checkpoints and model.json keep them."""
     rules = {name: asdict(rule) for name, rule in merging.rules.items()}  # type: ignore[call-overload]
     return {"chosen": merging.chosen, "rules": rules, "why": merging.why}
