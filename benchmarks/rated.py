@@ -92,8 +92,8 @@ def _scores(recordings: RecordingSet, parted: Sequence[Split], grader: str, star
     fit = FitSettings() if started else FitSettings(init=NO_STARTER)
     rate, plan = recordings.settings.sample_rate, plan_for(recordings.settings.segment_samples)
     score = {}
+    starter = starter_for(fit.init, rate, plan)
     for split in parted:
-        starter = starter_for(fit.init, rate, plan)
         network, whole = new_network(NETWORKS[grader], plan, rate, len(GRADES), DEFAULT_HEAD, starter, seed)
         learn, held = np.flatnonzero(split.learn_R), np.flatnonzero(split.held_R)
         done = hold_out(

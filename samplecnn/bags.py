@@ -27,8 +27,8 @@ LEAST_ACTIVITY = 1e-6  # a silent segment's log prior is finite, so that its gra
 
 @dataclass(frozen=True)
 class Bags:
-    """Recordings padded to the longest. mask_RS: which segments are there;
-    probs_RSG and activity_RS as in SegmentOutputs, embedding_RSE standardised, start_s_RS from the first segment."""
+    """Recordings padded to the longest. mask_RS: which segments are there; probs_RSG and activity_RS as in
+    SegmentOutputs, embedding_RSE standardised, start_s_RS from the first segment."""
 
     probs_RSG: Tensor
     embedding_RSE: Tensor

@@ -20,7 +20,7 @@ from samplecnn.fit import fit
 from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
 from samplecnn.merge import MergeRule
-from samplecnn.merging import Merging, by_the_mean, learn_to_merge
+from samplecnn.merging import Merging, by_the_mean, enough, learn_to_merge, too_few
 from samplecnn.ordinal import HEADS
 from samplecnn.recipe import FitSettings
 from samplecnn.tempo import course_of
@@ -107,6 +107,8 @@ def merging_of(
     """
     if recordings is None:
         return by_the_mean("no recording was held back from training")
+    if not enough(recordings.groups):  # known before anything is heard
+        return too_few(recordings.groups)
     thinned = recordings.subset(range(0, len(recordings), -(-len(recordings) // MOST_HEARD)))
     heard = {i: listen(network, thinned, i, device) for i in range(len(thinned))}
     told = {i: one for i, one in heard.items() if one}

@@ -17,7 +17,7 @@ from torch import Tensor
 from samplecnn.contract import LAST_SEGMENT_SHARE
 from samplecnn.errors import RecordingError
 from samplecnn.hearing import Hearing
-from samplecnn.merge import Course, Merged, SegmentOutputs, stated_grade
+from samplecnn.merge import Merged, SegmentOutputs, stated_grade
 from samplecnn.model_folder import ModelCard
 from samplecnn.ordinal import HEADS
 from samplecnn.segments import Windows, audible_windows, seconds_of_playing, take
@@ -132,7 +132,7 @@ class Grader:
         windows, gain = audible_windows(waveform_T, active_F, self.card.settings)
         outputs_SO, embedding_SE = hear(self._network, waveform_T, gain, windows, self.device)
         outputs = SegmentOutputs(self._probs(outputs_SO), embedding_SE.numpy(), windows.activity_S, windows.start_s)
-        if isinstance(self.card.rule(), Course):
+        if self.card.asks_for_course():
             course_C = course_of(waveform_T, active_F, gain, self.card.settings.sample_rate)
             outputs = replace(outputs, course_C=course_C)
         return merge_windows(self.card, outputs, seconds_of_playing(active_F))

@@ -5,7 +5,6 @@ a hundred labels can carry. Where they cannot, as with fifteen, the mean over se
 recordings that it was not fitted on say so.
 """
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,17 +16,15 @@ from scipy.optimize import minimize
 
 from samplecnn.errors import UserError
 from samplecnn.folds import Split, splits
-from samplecnn.merge import Course, Mean, MergeRule, SegmentOutputs, Spread, moved_along
+from samplecnn.merge import DEFAULT_MERGE, Course, Mean, MergeRule, SegmentOutputs, Spread, moved_along
 from samplecnn.metrics import beyond_chance
-
-log = logging.getLogger(__name__)
 
 # R recordings, S segments, G grades (0 = worst), X features.
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 T = TypeVar("T", bound=Spread)
 
-MEAN, COURSE = "mean", "course"  # in merge.MERGE_RULES
+COURSE = "course"  # in merge.MERGE_RULES
 PENALTY = 1.0  # on the square of a parameter per spread of its feature, against nats summed over recordings
 FOLDS = 5  # to see whether a rule helps; fewer where there are fewer groups
 LEAST_FOLDS = 3
@@ -87,9 +84,9 @@ def learn_to_merge(segments_R: Sequence[SegmentOutputs], grade_R: Int64, group_R
     that difference over groups; else the mean.
     """
     groups = len(set(group_R))
-    parted = _parted(grade_R, group_R, seed) if groups >= LEAST_GROUPS else []
+    parted = _parted(grade_R, group_R, seed) if enough(group_R) else []
     if not parted:
-        return by_the_mean(f"{groups} groups are too few to see whether anything else is better")
+        return too_few(group_R)
     gain_R = np.zeros(len(segments_R))
     asked: tuple[Sequence[str] | None, ...] = ((), None)  # nothing beside the mean, and everything
     for split in parted:
@@ -97,16 +94,26 @@ def learn_to_merge(segments_R: Sequence[SegmentOutputs], grade_R: Int64, group_R
         rules = [fit_rule(Course(), [segments_R[i] for i in learn], grade_R[learn], free) for free in asked]
         plain_R, course_R = (np.array([_loss(rule, segments_R[i], int(grade_R[i])) for i in held]) for rule in rules)
         gain_R[held] = plain_R - course_R
-    found = {MEAN: Mean(), COURSE: fit_rule(Course(), segments_R, grade_R)}
+    found = {DEFAULT_MERGE: Mean(), COURSE: fit_rule(Course(), segments_R, grade_R)}
     told = f"{gain_R.mean():+.3f} nats a recording over {groups} groups that it had not heard"
     if beyond_chance(gain_R, group_R):
         return Merging(found, COURSE, f"the course of the recording beside the mean ({told})")
     return replace(by_the_mean(f"the course of the recording adds nothing sure ({told})"), rules=found)
 
 
+def enough(group_R: Sequence[str]) -> bool:
+    """Can so many groups show whether a rule helps?"""
+    return len(set(group_R)) >= LEAST_GROUPS
+
+
+def too_few(group_R: Sequence[str]) -> Merging:
+    """What is left where they cannot."""
+    return by_the_mean(f"{len(set(group_R))} groups are too few to see whether anything else is better")
+
+
 def by_the_mean(why: str) -> Merging:
     """The rule that needs no learning."""
-    return Merging({MEAN: Mean()}, MEAN, f"the mean over segments: {why}")
+    return Merging({DEFAULT_MERGE: Mean()}, DEFAULT_MERGE, f"the mean over segments: {why}")
 
 
 def _parted(grade_R: Int64, group_R: list[str], seed: int) -> list[Split]:

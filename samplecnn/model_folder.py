@@ -29,7 +29,7 @@ from samplecnn.architecture import NETWORK_NAMES, NetworkSettings, Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
 from samplecnn.errors import LostRace, UserError
 from samplecnn.hearing import Hearing
-from samplecnn.merge import DEFAULT_MERGE, MERGE_RULES, MergeRule, merge_rule
+from samplecnn.merge import DEFAULT_MERGE, MERGE_RULES, Course, MergeRule, merge_rule
 from samplecnn.network.joined import build
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.segments import SegmentSettings
@@ -119,6 +119,10 @@ class ModelCard:
     def rule(self) -> MergeRule:
         """The merge rule with its parameters."""
         return merge_rule(self.merge, self.merge_parameters)
+
+    def asks_for_course(self) -> bool:
+        """Does the merge rule ask for the course of the recording (course.py)? It costs to measure."""
+        return isinstance(self.rule(), Course)
 
     def build(self) -> Hearing:
         """The network, its weights not loaded."""

@@ -38,8 +38,8 @@ from samplecnn.flags import settings_dict
 from samplecnn.folds import Split, splits
 from samplecnn.hearing import Hearing, own_device
 from samplecnn.labels import LabelSettings
-from samplecnn.merge import Mean
-from samplecnn.merging import MEAN, Merging
+from samplecnn.merge import DEFAULT_MERGE, Mean
+from samplecnn.merging import Merging
 from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.pipelines.runtime import Progress, ray_session
 from samplecnn.pipelines.train import recording_set
@@ -221,7 +221,7 @@ def _heard(
             progress.add()
     progress.close()
     pooled = {name: _Pooled(heard[name], merging[name], cpu_s[name]) for name in names}
-    if all(found.chosen == MEAN for found in merging[model].values()):
+    if all(found.chosen == DEFAULT_MERGE for found in merging[model].values()):
         return pooled
     by_mean = {recording: one and replace(one, rule=Mean()) for recording, one in heard[model].items()}
     return pooled | {model + BY_MEAN: replace(pooled[model], heard=by_mean)}
@@ -230,7 +230,7 @@ def _heard(
 def _most_chosen(pooled: _Pooled) -> str:
     """The rule that most splits chose, by recording, if every split has fitted it; else the mean, which needs none."""
     chosen = Counter(merging.chosen for merging in pooled.merging.values()).most_common(1)[0][0]
-    return chosen if all(chosen in merging.rules for merging in pooled.merging.values()) else MEAN
+    return chosen if all(chosen in merging.rules for merging in pooled.merging.values()) else DEFAULT_MERGE
 
 
 def _merged_by(rule: str, pooled: _Pooled, recording: str) -> Heard | None:

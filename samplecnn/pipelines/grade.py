@@ -66,7 +66,7 @@ from samplecnn.contract import (
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.hearing import Hearing, own_device
 from samplecnn.infer import BATCH, Grader, RecordingGrade, merge_windows
-from samplecnn.merge import Course, SegmentOutputs
+from samplecnn.merge import SegmentOutputs
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.prepare import COMMIT_EVERY_S, COMMIT_RECORDINGS
 from samplecnn.pipelines.runtime import Outcome, Progress, failed_text, ray_session, require_recordings
@@ -367,7 +367,7 @@ def _hear_in_parallel(
         .map_batches(
             WindowCutter,
             fn_constructor_args=(source, card.settings, BATCH),
-            fn_constructor_kwargs={"course": isinstance(card.rule(), Course)},
+            fn_constructor_kwargs={"course": card.asks_for_course()},
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=1,

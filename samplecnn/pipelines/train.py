@@ -126,7 +126,7 @@ def train(
             raise JobError(f"training ended without a checkpoint; {result.error or 'no reason was given'}")
         state = _read_state(result.checkpoint)
     history = state["history"]
-    best = next((row for row in reversed(history) if row["best"]), None)  # none: the starter as it is
+    best = _best(history)
     card = _calibrated(
         ModelCard(
             plan=plan,
@@ -289,12 +289,18 @@ def _worker(config: dict[str, Any]) -> None:
             if first:
                 ray.get(config["journal"].add.remote(str(report)))
             _report(row, {"fit": fitted, "history": history} if first else None)
-        best_epoch = next((row["epoch"] for row in reversed(history) if row["best"]), 0)
+        best = _best(history)
+        best_epoch = best["epoch"] if best else 0
         told = {"head": settings.head, "seed": seed, "device": device}
         merge = _kept(merging_after(network, starter, recordings, check, best_epoch, **told)) if first else None
         if merge:
             ray.get(config["journal"].add.remote(f"merge: {merge['why']}"))
         _report(history[-1], {"fit": fitted, "history": history, "merge": merge} if first else None)
+
+
+def _best(history: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The epoch whose weights are kept; None: those of the starter as it is."""
+    return next((row for row in reversed(history) if row["best"]), None)
 
 
 def _report(row: dict[str, Any], state: dict[str, Any] | None) -> None:
