@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import spearmanr
 
 from benchmarks.measure import Table
 from benchmarks.trials import DEVICE, GLOBAL, generated
@@ -131,7 +132,7 @@ def _merged(task: Task) -> list[tuple[str | float, ...]]:
         pair = (recordings.grade_R, stated[name], stated[MEAN], [group_R], task.seed)
         above = ("-", "-") if name == MEAN else (str(kappa_difference(*pair)), kappa_difference_p(*pair))
         told = f"{name} (course in {chosen} of {len(parted)})" if name == CHOSEN else name
-        rank = np.corrcoef([np.argsort(np.argsort(x)) for x in (score[name], recordings.grade_R)])[0, 1]
+        rank = spearmanr(score[name], recordings.grade_R).statistic
         apart = float((np.abs(stated[name] - recordings.grade_R) == len(GRADES) - 1).mean())
         figures = (str(m.accuracy), str(m.kappa), *above, f"{rank:.2f}", f"{apart:.1%}")
         rows.append((f"{task.group}, seed {task.seed}", told, *figures))

@@ -26,9 +26,9 @@ from samplecnn.architecture import plan_for
 from samplecnn.baselines import ONSETS
 from samplecnn.batches import held_back
 from samplecnn.contract import PIECE
-from samplecnn.cross_validation import listen
 from samplecnn.evaluation import NETWORKS
 from samplecnn.fit import fit
+from samplecnn.infer import hear
 from samplecnn.metrics import kappa_difference
 from samplecnn.ordinal import DEFAULT_HEAD
 from samplecnn.performances.corpus import GRADES
@@ -95,7 +95,8 @@ def _costs(count: int, settings: FitSettings) -> Table:
                 pass
             trained = time.process_time()
             for i in range(len(recordings)):
-                listen(network, recordings, i, DEVICE)
+                gain = float(recordings.gain_R[i])
+                hear(network, recordings.waveform(i), gain, recordings.windows(i), DEVICE)
             found[name] = (trained - begun, time.process_time() - trained)
     rows: list[tuple[str | float, ...]] = [
         (name, training, hearing, hearing / found[MODEL][1]) for name, (training, hearing) in found.items()

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import spearmanr
 
 from benchmarks.measure import Table
 from benchmarks.trials import FEATURES, JOINED, MODEL, RHYTHM
@@ -74,14 +75,13 @@ def _row(task: tuple[str, str, str, bool, int]) -> tuple[str | float, ...]:
         score_R = _scores(recordings, parted, grader, started, seed)
     centred_R = _centred(score_R, parted, pieces)
     groups = [list(recordings.groups)]
-    ranks = [np.argsort(np.argsort(x)) for x in (centred_R, recordings.grade_R + 0.0)]
     figures = [_kappa(recordings.grade_R, x_R, parted, groups, seed) for x_R in (score_R, centred_R)]
     return (
         grader,
         "yes" if started else "no" if grader in NETWORKS else "-",
         seed,
         *figures,
-        float(np.corrcoef(ranks)[0, 1]),
+        float(spearmanr(centred_R, recordings.grade_R).statistic),
     )
 
 
