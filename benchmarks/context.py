@@ -158,10 +158,19 @@ def _said(network: Hearing, recordings: RecordingSet) -> list[SegmentOutputs]:
     found = []
     for i in range(len(recordings)):
         windows, waveform_T, gain = recordings.windows(i), recordings.waveform(i), float(recordings.gain_R[i])
-        outputs_SO, embedding_SE = hear(network, waveform_T, gain, windows, DEVICE)
+        outputs_SO, embedding_SE, attention_S = hear(network, waveform_T, gain, windows, DEVICE)
         probs_SG = HEADS[DEFAULT_HEAD].probs(outputs_SO).numpy()
         course_C = course_of(waveform_T, recordings.active_RF[i], gain, RATE)
-        found.append(SegmentOutputs(probs_SG, embedding_SE.numpy(), windows.activity_S, windows.start_s, course_C))
+        found.append(
+            SegmentOutputs(
+                probs_SG,
+                embedding_SE.numpy(),
+                windows.activity_S,
+                windows.start_s,
+                course_C,
+                attention_S.double().numpy(),
+            )
+        )
     return found
 
 

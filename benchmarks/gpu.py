@@ -84,7 +84,7 @@ def _outputs(name: str, recordings: RecordingSet, device: torch.device) -> torch
 
 
 def _heard(network: Hearing, recordings: RecordingSet, i: int, device: torch.device) -> torch.Tensor:
-    return hear(network, recordings.waveform(i), float(recordings.gain_R[i]), recordings.windows(i), device)[0]
+    return hear(network, recordings.waveform(i), float(recordings.gain_R[i]), recordings.windows(i), device).outputs_SO
 
 
 def _hear(name: str, recordings: RecordingSet, device: torch.device) -> float:

@@ -217,7 +217,8 @@ def _network(trial: Trial) -> tuple[Hearing, bool]:
     if trial.grader == LOG_MEL_CNN:
         return LogMelCNN(plan.segment_samples, rate, grades, trial.head, trial.seed), False
     starter = starter_for(trial.fit.init, rate, plan)
-    return new_network(NETWORKS[trial.grader], plan, rate, grades, trial.head, starter, trial.seed)
+    attention = trial.fit.attention
+    return new_network(NETWORKS[trial.grader], plan, rate, grades, trial.head, starter, trial.seed, attention=attention)
 
 
 def _shuffled(grade_R: npt.NDArray[np.int64], group_R: list[str], seed: int) -> npt.NDArray[np.int64]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from samplecnn.attention import Attention, attended
 from samplecnn.contract import SILENT_SEGMENT_ACTIVITY
 from samplecnn.merge import LEAST_PROBABILITY, Mean, Merged, SegmentOutputs, expected_score, weighted
 
@@ -22,7 +23,6 @@ from samplecnn.merge import LEAST_PROBABILITY, Mean, Merged, SegmentOutputs, exp
 HIDDEN, HEADS = 16, 2
 POSITIONS_S = (10.0, 40.0, 160.0)  # wave lengths of the positions, sine and cosine each
 STEPS, RATE, DECAY = 150, 3e-3, 0.1
-LEAST_ACTIVITY = 1e-6  # a silent segment's log prior is finite, so that its gradient is
 
 
 @dataclass(frozen=True)
@@ -71,20 +71,16 @@ class BagMerge(nn.Module):
 
 
 class GatedAttention(BagMerge):
-    """Ilse, Tomczak, Welling 2018 (arXiv 1802.04712), equation 9, with activity as prior: weights are the softmax of
-    what the gate says plus log activity, so that an untrained one weighs by activity, and silence has no say."""
+    """attention.py's, on the embeddings of a network that stays as it is; silence has no say."""
 
     def __init__(self, embedding: int) -> None:
         super().__init__()
-        self.value, self.gate = nn.Linear(embedding, HIDDEN), nn.Linear(embedding, HIDDEN)
-        self.score = nn.Linear(HIDDEN, 1)
-        nn.init.zeros_(self.score.weight)
+        self.attention = Attention(embedding, seed=0)
 
     def forward(self, heard: Bags) -> tuple[Tensor, Tensor]:
-        gated_RSH = torch.tanh(self.value(heard.embedding_RSE)) * torch.sigmoid(self.gate(heard.embedding_RSE))
-        log_RS = self.score(gated_RSH).squeeze(2) + torch.log(heard.activity_RS.clamp(min=LEAST_ACTIVITY))
-        weight_RS = torch.softmax(log_RS.masked_fill(~heard.with_a_say, -math.inf), dim=1)
-        return (weight_RS[:, :, None] * heard.probs_RSG).sum(dim=1), weight_RS
+        recordings, segments, _ = heard.embedding_RSE.shape
+        attention_RS = self.attention(heard.embedding_RSE.flatten(0, 1)).view(recordings, segments)
+        return attended(heard.probs_RSG, attention_RS, heard.activity_RS, heard.with_a_say)
 
 
 class SequenceContext(BagMerge):

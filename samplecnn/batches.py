@@ -26,6 +26,7 @@ from samplecnn.labels import Label
 from samplecnn.segments import (
     SegmentSettings,
     Windows,
+    active_share,
     audible_windows,
     frame_at,
     grading_windows,
@@ -197,21 +198,26 @@ class Items:
 
 @dataclass(frozen=True)
 class Batch:
-    """waveform_BT: float32, unit RMS over the recording's active frames; grade_B: int64; key_B: int64, on the CPU."""
+    """waveform_BT: float32, unit RMS over the recording's active frames; grade_B: int64; activity_B: share of active
+    frames, as Windows has it; key_B: int64, on the CPU."""
 
     waveform_BT: Tensor
     grade_B: Tensor
+    activity_B: Tensor
     key_B: Tensor
 
 
-def epoch_items(recordings: RecordingSet, seed: int, epoch: int, crops: int, batch_size: int) -> Items:
+def epoch_items(
+    recordings: RecordingSet, seed: int, epoch: int, crops: int, batch_size: int, together: int = 1
+) -> Items:
     """The windows of one epoch, shuffled: about `crops` a recording, as whole batches.
 
-    Each grade is drawn equally often, whatever its share, by going round its recordings in a shuffled order. A window
-    starts anywhere in the stretch from the first to the last active frame, and is drawn again where it is silent.
+    together: so many windows of a recording come one after another; it divides batch_size. Each grade is drawn equally
+    often, whatever its share, by going round its recordings in a shuffled order. A window starts anywhere from the
+    first active frame to the last, and is drawn again where it is silent.
     """
     rng = np.random.default_rng([seed, epoch])
-    total = batch_size * max(1, round(len(recordings) * crops / batch_size))
+    total = batch_size * max(1, round(len(recordings) * crops / batch_size)) // together
     grades = rng.permutation(np.unique(recordings.grade_R))
     recording_N = np.concatenate(
         [
@@ -219,9 +225,9 @@ def epoch_items(recordings: RecordingSet, seed: int, epoch: int, crops: int, bat
             for grade, share in zip(grades, np.array_split(np.arange(total), len(grades)), strict=True)
         ]
     )
-    recording_N = rng.permutation(recording_N)
+    recording_N = np.repeat(rng.permutation(recording_N), together)
     start_N = np.array([_draw_start(recordings, int(i), rng) for i in recording_N], np.int64)
-    return Items(recording_N, start_N, rng.integers(0, 2**63 - 1, total, dtype=np.int64))
+    return Items(recording_N, start_N, rng.integers(0, 2**63 - 1, len(recording_N), dtype=np.int64))
 
 
 def _draw_start(recordings: RecordingSet, i: int, rng: np.random.Generator) -> int:
@@ -243,12 +249,15 @@ def active_stretch(recordings: RecordingSet, i: int) -> tuple[int, int]:
 def batch(recordings: RecordingSet, items: Items) -> Batch:
     """These windows, level normalised; what lies behind the recording's last active frame is zero."""
     samples = recordings.settings.segment_samples
-    waveform_BT = np.zeros((len(items), samples), np.float32)
-    for row_T, i, start in zip(waveform_BT, items.recording_N.tolist(), items.start_N.tolist(), strict=True):
+    rate = recordings.settings.sample_rate
+    waveform_BT, activity_B = np.zeros((len(items), samples), np.float32), np.zeros(len(items), np.float32)
+    for row, (i, start) in enumerate(zip(items.recording_N.tolist(), items.start_N.tolist(), strict=True)):
         end = min(active_stretch(recordings, i)[1], start + samples)
-        np.multiply(recordings.waveform(i)[start:end], recordings.gain_R[i], out=row_T[: end - start])
+        np.multiply(recordings.waveform(i)[start:end], recordings.gain_R[i], out=waveform_BT[row, : end - start])
+        activity_B[row] = active_share(recordings.active_RF[i], start, end - start, rate)
     return Batch(
         torch.from_numpy(waveform_BT),
         torch.from_numpy(recordings.grade_R[items.recording_N]),
+        torch.from_numpy(activity_B),
         torch.from_numpy(items.key_N),
     )

@@ -42,19 +42,20 @@ MOST_NOT_GRADED = 0.5
 
 @dataclass(frozen=True)
 class Heard:
-    """What a network said of a recording: outputs_SO (logits), activity_S and start_s_S of its windows, course_C
-    (course.py) of the whole; rule: how that is merged."""
+    """What a network said of a recording: outputs_SO (logits), activity_S, start_s_S and attention_S of its windows,
+    course_C (course.py) of the whole; rule: how that is merged."""
 
     outputs_SO: npt.NDArray[np.float32]
     activity_S: npt.NDArray[np.float32]
     start_s_S: Float64
     course_C: Float64
+    attention_S: Float64 = field(default_factory=lambda: np.zeros(1))
     rule: MergeRule = field(default_factory=Mean)
 
     def segments(self, probs_SG: Float64) -> SegmentOutputs:
         """What a merge rule asks for, given the probabilities of the windows; it never asks for embeddings here."""
         nothing_S0 = np.zeros((len(probs_SG), 0), np.float32)
-        return SegmentOutputs(probs_SG, nothing_S0, self.activity_S, self.start_s_S, self.course_C)
+        return SegmentOutputs(probs_SG, nothing_S0, self.activity_S, self.start_s_S, self.course_C, self.attention_S)
 
     def merged(self, head: str, temperature: float) -> Merged:
         """The recording's grade at this temperature, as grading would merge it."""

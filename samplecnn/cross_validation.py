@@ -19,8 +19,8 @@ from samplecnn.calibration import Heard
 from samplecnn.fit import fit
 from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
-from samplecnn.merge import MergeRule
-from samplecnn.merging import Merging, by_the_mean, enough, learn_to_merge, too_few
+from samplecnn.merge import MergeRule, SegmentOutputs
+from samplecnn.merging import Merging, attention_beside, by_the_mean, enough, learn_to_merge, too_few
 from samplecnn.ordinal import HEADS
 from samplecnn.recipe import FitSettings
 from samplecnn.tempo import course_of
@@ -89,13 +89,20 @@ def merging_after(
 
     It must be learnt from what was said of recordings by a network that was not trained on them, or the rule trusts it
     too much: by the network on all, where it still is the starter (best_epoch is 0); by the starter as it was, where
-    training has left it; where there was none, by the network on those that were held back.
+    training has left it; where there was none, by the network on those that were held back. What attention is worth
+    they tell too.
     """
     if best_epoch == 0:
-        return merging_of(network, learn, head, seed, device)
-    if starter is not None:
-        return merging_of(starter.to(device).eval(), learn, head, seed, device)
-    return merging_of(network, valid, head, seed, device)
+        found = merging_of(network, learn, head, seed, device)
+    elif starter is not None:
+        found = merging_of(starter.to(device).eval(), learn, head, seed, device)
+    else:
+        found = merging_of(network, valid, head, seed, device)
+    if network.attention is None:
+        return found
+    if valid is None:
+        return attention_beside(found, [], np.zeros(0, np.int64), [])
+    return attention_beside(found, *_segments(network, valid, head, device))
 
 
 def merging_of(
@@ -110,10 +117,17 @@ def merging_of(
     if not enough(recordings.groups):  # known before anything is heard
         return too_few(recordings.groups)
     thinned = recordings.subset(range(0, len(recordings), -(-len(recordings) // MOST_HEARD)))
-    heard = {i: listen(network, thinned, i, device) for i in range(len(thinned))}
+    return learn_to_merge(*_segments(network, thinned, head, device), seed)
+
+
+def _segments(
+    network: Hearing, recordings: RecordingSet, head: str, device: torch.device
+) -> tuple[list[SegmentOutputs], npt.NDArray[np.int64], list[str]]:
+    """What a network says of the recordings for which it has numbers, and their grades and groups."""
+    heard = {i: listen(network, recordings, i, device) for i in range(len(recordings))}
     told = {i: one for i, one in heard.items() if one}
     segments_R = [one.segments(HEADS[head].probs(torch.from_numpy(one.outputs_SO)).numpy()) for one in told.values()]
-    return learn_to_merge(segments_R, thinned.grade_R[list(told)], [thinned.groups[i] for i in told], seed)
+    return segments_R, recordings.grade_R[list(told)], [recordings.groups[i] for i in told]
 
 
 def _by(rule: MergeRule, heard: Heard | None) -> Heard | None:
@@ -123,8 +137,9 @@ def _by(rule: MergeRule, heard: Heard | None) -> Heard | None:
 def listen(network: Hearing, recordings: RecordingSet, i: int, device: torch.device) -> Heard | None:
     """What a trained network says of a recording; None where it gives no numbers."""
     windows, waveform_T, gain = recordings.windows(i), recordings.waveform(i), float(recordings.gain_R[i])
-    outputs_SO, _ = hear(network, waveform_T, gain, windows, device)
-    if not torch.isfinite(outputs_SO).all():
+    said = hear(network, waveform_T, gain, windows, device)
+    if not (torch.isfinite(said.outputs_SO).all() and torch.isfinite(said.attention_S).all()):
         return None
     course_C = course_of(waveform_T, recordings.active_RF[i], gain, recordings.settings.sample_rate)
-    return Heard(outputs_SO.numpy(), windows.activity_S, windows.start_s, course_C)
+    attention_S = said.attention_S.double().numpy()
+    return Heard(said.outputs_SO.numpy(), windows.activity_S, windows.start_s, course_C, attention_S)

@@ -21,19 +21,21 @@ from samplecnn.ordinal import HEADS
 # B segments, T samples, G grades (0 = worst), E embedding.
 
 OPSET = 17  # the newest that torch 2.0.1 writes
-WAVEFORM, PROBS, EMBEDDING = "waveform", "probs", "embedding"
+WAVEFORM, PROBS, EMBEDDING, ATTENTION = "waveform", "probs", "embedding", "attention"
 
 
 class _Graded(nn.Module):
-    """waveform_BT to probs_BG, float32, and embedding_BE."""
+    """waveform_BT to probs_BG, float32, embedding_BE, and attention_B where the network has learnt it."""
 
     def __init__(self, card: ModelCard, network: Hearing) -> None:
         super().__init__()
         self.network, self.probs, self.temperature = network, HEADS[card.head].probs, card.temperature
 
-    def forward(self, waveform_BT: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, waveform_BT: Tensor) -> tuple[Tensor, ...]:
         outputs_BO, embedding_BE = self.network.hear(waveform_BT)
-        return self.probs(outputs_BO / self.temperature).float(), embedding_BE
+        attention = self.network.attention
+        told = (attention(embedding_BE),) if attention else ()
+        return self.probs(outputs_BO / self.temperature).float(), embedding_BE, *told
 
 
 def metadata(card: ModelCard) -> dict[str, str]:
@@ -56,8 +58,9 @@ def metadata(card: ModelCard) -> dict[str, str]:
 
 def onnx_bytes(card: ModelCard, network: Hearing) -> bytes:
     """The ONNX file. In: waveform [B, segment_samples], float32, level normalised once per recording, any B. Out: probs
-    [B, G], temperature and head applied, worst grade first, and embedding [B, E]. network: in evaluation mode, on the
-    CPU."""
+    [B, G], temperature and head applied, worst grade first, embedding [B, E], and attention [B] where the network has
+    learnt it. network: in evaluation mode, on the CPU."""
+    outputs = [PROBS, EMBEDDING] + ([ATTENTION] if network.attention else [])
     # From torch 2.9 on the default is an exporter that needs one more package and is not there in 2.0.1.
     legacy: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder, warnings.catch_warnings():
@@ -70,8 +73,8 @@ def onnx_bytes(card: ModelCard, network: Hearing) -> bytes:
             (torch.zeros(2, card.settings.segment_samples),),
             file,
             input_names=[WAVEFORM],
-            output_names=[PROBS, EMBEDDING],
-            dynamic_axes={name: {0: "segments"} for name in (WAVEFORM, PROBS, EMBEDDING)},
+            output_names=outputs,
+            dynamic_axes={name: {0: "segments"} for name in (WAVEFORM, *outputs)},
             opset_version=OPSET,
             **legacy,
         )

@@ -18,13 +18,14 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from samplecnn import metrics
+from samplecnn.attention import attended
 from samplecnn.augment import augment
 from samplecnn.batches import Batch, Items, RecordingSet, batch, epoch_items
 from samplecnn.batchnorm import keep_statistics
 from samplecnn.errors import JobError
 from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
-from samplecnn.merge import DEFAULT_MERGE, SegmentOutputs, merge_rule, stated_grade
+from samplecnn.merge import ATTENTION, DEFAULT_MERGE, SegmentOutputs, merge_rule, stated_grade
 from samplecnn.optimisers import OPTIMISERS, Recipe, parameter_groups
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.recipe import FitSettings
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 # Of the learning rate: at the whole rate SampleCNN forgot what the starter had taught it (docs/ear.md).
 STARTED = 0.1
+LEAST_PROBABILITY = 1e-12  # 0 has no logarithm
 
 # What torch.save writes and torch.load(weights_only=True) reads: tensors, numbers, strings, lists and dicts of them.
 State = dict[str, Any]
@@ -44,7 +46,8 @@ State = dict[str, Any]
 class EpochReport:
     """How training stands after an epoch (counted from 1).
 
-    Losses are a segment's cross-entropy in nats; chance is log(grades). valid_*: on the recordings held out, by
+    Losses are what the head charges a segment, or for a network with attention a recording; in nats for cross-entropy,
+    where chance is log(grades). valid_*: on the recordings held out, by
     recording, None where there are none. best: the weights of this epoch are the best so far. state: all that is needed
     to go on from here, its "best" the weights to keep.
     """
@@ -81,6 +84,8 @@ def fit(
 ) -> Iterator[EpochReport]:
     """Train the network in place, yielding after each epoch; when the generator ends it holds the best weights.
 
+    A network with attention learns from recordings: --crops windows of each are merged by it, and the loss is that of
+    the grade that they make together.
     valid: decides which epoch is best (lowest loss) and when to stop; None: the last epoch is best. started: the
     whole network is a starter's; then it learns at STARTED of the rate, keeps BatchNorm's statistics, and is best as
     it is, before any epoch, unless one is better by more than the standard error of that difference over valid's
@@ -92,9 +97,9 @@ def fit(
     network.to(device)
     recipe = OPTIMISERS[settings.recipe]
     rank, world = _rank_and_world()
-    parallel: nn.Module = network
+    parallel: nn.Module = _Learning(network)
     if world > 1:
-        parallel = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+        parallel = DistributedDataParallel(parallel, device_ids=[device] if device.type == "cuda" else None)
     done, stage, begun, stale, best_loss, best = 0, 0, 0, 0, math.inf, _weights(network)
     start_loss_R: list[float] | None = None
     optimiser = _optimiser(recipe, network, settings)
@@ -107,7 +112,6 @@ def fit(
         network.eval()
         start_loss_R = _validate(network, valid, head, device, rank, world)[0]
         best_loss = float(np.mean(start_loss_R))
-    loss_of = HEADS[head].loss
     highest = settings.learning_rate * (STARTED if started else 1.0)
 
     for epoch in range(done, settings.epochs):
@@ -118,7 +122,7 @@ def fit(
             stage, begun, stale = stage + 1, epoch, 0
             network.load_state_dict(best)
             optimiser = _optimiser(recipe, network, settings)
-        items = epoch_items(train, seed, epoch, settings.crops, settings.batch_size)
+        items = epoch_items(train, seed, epoch, settings.crops, settings.batch_size, settings.windows_together)
         steps = len(items) // settings.batch_size
         network.train()
         if started:
@@ -128,15 +132,16 @@ def fit(
             taken = (epoch - begun) * steps + step
             rate = recipe.rate(highest, stage, taken, settings.epochs * steps)
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate / STARTED if started and group["fresh"] else rate
             share = _shared_batch(train, items, step, settings, rank, world)
-            outputs_BO = parallel(share.waveform_BT.to(device), share.key_B)
-            loss = loss_of(outputs_BO, share.grade_B.to(device)).sum()
+            outputs_BO, attention_B = parallel(share.waveform_BT.to(device), share.key_B)
+            loss = _loss(head, outputs_BO, attention_B, share, settings.windows_together)
             network.zero_grad()
-            torch.autograd.backward(loss * (world / settings.batch_size))  # DDP takes the mean over workers
+            charged = settings.batch_size // settings.windows_together
+            torch.autograd.backward(loss * (world / charged))  # DDP takes the mean over workers
             optimiser.step()
             total += loss.detach()
-        train_loss = float(_sum_over_workers(total)) / len(items)
+        train_loss = float(_sum_over_workers(total)) / (len(items) // settings.windows_together)
         network.eval()
         checked = _validate(network, valid, head, device, rank, world) if valid is not None else None
         valid_loss = float(np.mean(checked[0])) if checked else None
@@ -177,6 +182,32 @@ def fit(
     network.eval()
 
 
+class _Learning(nn.Module):
+    """outputs_BO and attention_B of a network, in the one pass that DistributedDataParallel asks for."""
+
+    def __init__(self, network: Hearing) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, waveform_BT: Tensor, key_B: Tensor) -> tuple[Tensor, Tensor]:
+        outputs_BO, embedding_BE = self.network.hear(waveform_BT, key_B)
+        attention = self.network.attention
+        return outputs_BO, attention(embedding_BE) if attention else outputs_BO.new_zeros(len(outputs_BO))
+
+
+def _loss(head: str, outputs_BO: Tensor, attention_B: Tensor, share: Batch, together: int) -> Tensor:
+    """What these segments are charged, added up; or so many together, whose grade is merged by attention."""
+    grade_B = share.grade_B.to(outputs_BO.device)
+    if together == 1:
+        return HEADS[head].loss(outputs_BO, grade_B).sum()
+    probs_BG = HEADS[head].probs(outputs_BO)
+    probs_RSG = probs_BG.view(-1, together, probs_BG.shape[1])
+    activity_RS = share.activity_B.to(outputs_BO.device).view(-1, together)
+    probs_RG, _ = attended(probs_RSG, attention_B.view(-1, together), activity_RS)
+    grade_R = grade_B.view(-1, together)[:, :1]
+    return -torch.log(probs_RG.gather(1, grade_R).clamp(min=LEAST_PROBABILITY)).sum()
+
+
 def _optimiser(recipe: Recipe, network: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
     return recipe.optimiser(parameter_groups(network, settings.weight_decay), settings.learning_rate)
 
@@ -192,9 +223,12 @@ def _stage_is_over(
 
 
 def _shared_batch(train: RecordingSet, items: Items, step: int, settings: FitSettings, rank: int, world: int) -> Batch:
-    """This worker's contiguous part of a global batch, augmented; the parts differ by at most one segment."""
-    start, size = step * settings.batch_size, settings.batch_size
-    share = batch(train, items.part(start + size * rank // world, start + size * (rank + 1) // world))
+    """This worker's contiguous part of a global batch, augmented; the parts differ by at most one segment, or by one
+    recording's where segments stay together."""
+    start, together = step * settings.batch_size, settings.windows_together
+    size = settings.batch_size // together
+    first, end = (start + together * (size * part // world) for part in (rank, rank + 1))
+    share = batch(train, items.part(first, end))
     heard_BT = augment(share.waveform_BT, share.key_B, train.settings.sample_rate, settings.augmentations)
     return replace(share, waveform_BT=heard_BT)
 
@@ -202,22 +236,28 @@ def _shared_batch(train: RecordingSet, items: Items, step: int, settings: FitSet
 def _validate(
     network: Hearing, valid: RecordingSet, head: str, device: torch.device, rank: int, world: int
 ) -> tuple[list[float], float, float]:
-    """Loss of each recording (the mean over its windows that are not silent), accuracy and kappa of the merged grades;
-    the recordings are shared out over the workers."""
-    rule = merge_rule(DEFAULT_MERGE, {})
+    """Loss of each recording (the mean over its windows that are not silent; with attention that of its grade),
+    accuracy and kappa of the merged grades; the recordings are shared out over the workers."""
+    rule = merge_rule(ATTENTION if network.attention else DEFAULT_MERGE, {})
     loss_R = torch.zeros(len(valid), dtype=torch.float64, device=device)
     grade_R = torch.zeros(len(valid), dtype=torch.int64, device=device)
     for i in range(rank, len(valid), world):
         windows, given = valid.windows(i), int(valid.grade_R[i])
-        outputs_SO, embedding_SE = hear(network, valid.waveform(i), float(valid.gain_R[i]), windows, device)
-        probs_SG = HEADS[head].probs(outputs_SO).numpy()
-        if not np.isfinite(probs_SG).all():
+        said = hear(network, valid.waveform(i), float(valid.gain_R[i]), windows, device)
+        probs_SG, attention_S = HEADS[head].probs(said.outputs_SO).numpy(), said.attention_S.double().numpy()
+        if not (np.isfinite(probs_SG).all() and np.isfinite(attention_S).all()):
             loss_R[i] = math.nan
             continue
-        merged = rule(SegmentOutputs(probs_SG, embedding_SE.numpy(), windows.activity_S, windows.start_s))
+        embedding_SE = said.embedding_SE.numpy()
+        merged = rule(
+            SegmentOutputs(probs_SG, embedding_SE, windows.activity_S, windows.start_s, attention_S=attention_S)
+        )
         assert merged is not None, "read_recordings leaves silent recordings out"
-        loss_S = HEADS[head].loss(outputs_SO, torch.full((len(outputs_SO),), given)).double()
-        loss_R[i] = (loss_S * torch.from_numpy(merged.weight_S)).sum().to(device)
+        if network.attention:
+            loss_R[i] = -math.log(max(float(merged.probs_G[given]), LEAST_PROBABILITY))
+        else:
+            loss_S = HEADS[head].loss(said.outputs_SO, torch.full((len(probs_SG),), given)).double()
+            loss_R[i] = (loss_S * torch.from_numpy(merged.weight_S)).sum().to(device)
         grade_R[i] = stated_grade(merged.probs_G)
     predicted_R: npt.NDArray[np.int64] = _sum_over_workers(grade_R).cpu().numpy()
     accuracy = float((predicted_R == valid.grade_R).mean())

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from samplecnn.attention import Attention
+
 # B segments, T samples, O outputs of the head, E embedding.
 
 
@@ -19,13 +21,20 @@ def own_device() -> torch.device:
 class Hearing(nn.Module):
     """A network on raw waveforms of one length: an embedding, dropout, and a head on it.
 
-    segment_samples: T; dropout: keyed (network/blocks.py); head: ordinal.py's, from E to O. The state dict is all
-    that is learnt, and in training the network draws from the segments' keys alone.
+    segment_samples: T; embedding: E; dropout: keyed (network/blocks.py); head: ordinal.py's, from E to O; attention:
+    how much a segment counts, None where all count by their activity alone. The state dict is all that is learnt, and
+    in training the network draws from the segments' keys alone.
     """
 
     segment_samples: int
+    embedding: int
     dropout: nn.Module
     head: nn.Module
+    attention: Attention | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = None
 
     def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
         """embedding_BE. waveform_BT: float32, mono, level normalised once per recording; key_B: int64 on the CPU, one

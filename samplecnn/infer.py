@@ -8,6 +8,7 @@ all and the number of threads for most. So grade with torch.set_num_threads(1) e
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +50,17 @@ class RecordingGrade:
     weight_S: Float64
 
 
-def hear_batch(network: Hearing, windows_bT: Float32, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Outputs [b, O] and embeddings [b, E] of at most BATCH windows of one recording, float32 on the CPU.
+class Said(NamedTuple):
+    """What a network says of windows, on the CPU: outputs and embeddings, float32, and attention, 0 where it has none
+    (attention.py)."""
+
+    outputs_SO: Tensor
+    embedding_SE: Tensor
+    attention_S: Tensor
+
+
+def hear_batch(network: Hearing, windows_bT: Float32, device: torch.device) -> Said:
+    """What a network says of at most BATCH windows of one recording.
 
     network: on `device`, in evaluation mode; windows_bT: level normalised.
     """
@@ -58,20 +68,23 @@ def hear_batch(network: Hearing, windows_bT: Float32, device: torch.device) -> t
     batch_BT[: len(windows_bT)] = windows_bT
     with torch.inference_mode():
         outputs_BO, embedding_BE = network.hear(torch.from_numpy(batch_BT).to(device))
-    return outputs_BO[: len(windows_bT)].cpu(), embedding_BE[: len(windows_bT)].cpu()
+        attention_B = network.attention(embedding_BE) if network.attention else torch.zeros(BATCH)
+    return Said(*(x[: len(windows_bT)].cpu() for x in (outputs_BO, embedding_BE, attention_B)))
 
 
-def hear(
-    network: Hearing, waveform_T: Float32, gain: float, windows: Windows, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Outputs [S, O] and embeddings [S, E] of a recording's windows: hours of samples, mapped from a file, pass in the
-    memory of one batch."""
+def hear(network: Hearing, waveform_T: Float32, gain: float, windows: Windows, device: torch.device) -> Said:
+    """What a network says of a recording's windows: hours of samples, mapped from a file, pass in the memory of one
+    batch."""
     samples = network.segment_samples
     heard = []
     for start in range(0, len(windows), BATCH):
         windows_bT = take(waveform_T, windows, start, min(start + BATCH, len(windows)), samples) * np.float32(gain)
         heard.append(hear_batch(network, windows_bT, device))
-    return torch.cat([outputs for outputs, _ in heard]), torch.cat([embedding for _, embedding in heard])
+    return _together(heard)
+
+
+def _together(parts: list[Said]) -> Said:
+    return Said(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def merge_windows(card: ModelCard, outputs: SegmentOutputs, playing_s: float) -> RecordingGrade:
@@ -79,7 +92,7 @@ def merge_windows(card: ModelCard, outputs: SegmentOutputs, playing_s: float) ->
 
     playing_s: seconds_of_playing in the whole recording. Raises RecordingError where the model gave no numbers.
     """
-    if not np.isfinite(outputs.probs_SG).all():
+    if not (np.isfinite(outputs.probs_SG).all() and np.isfinite(outputs.attention_S).all()):
         raise RecordingError("grade", "the model gives no numbers for this recording")
     merged = card.rule()(outputs)
     if merged is None:
@@ -113,16 +126,14 @@ class Grader:
         self.card, self.device = card, device
         self._network = network.to(device).eval()
 
-    def hear(self, windows_ST: Float32) -> tuple[Float64, Float32]:
-        """Probabilities [S, G] and embeddings [S, E] of windows of one recording, level normalised.
+    def hear(self, windows_ST: Float32) -> tuple[Float64, Float32, Float64]:
+        """Probabilities [S, G], embeddings [S, E] and attention [S] of windows of one recording, level normalised.
 
         A recording may come in several parts with the same result, bit for bit, if all but the last are whole multiples
         of BATCH.
         """
         parts = [windows_ST[start : start + BATCH] for start in range(0, len(windows_ST), BATCH)]
-        heard = [hear_batch(self._network, part_bT, self.device) for part_bT in parts]
-        embedding_SE: Float32 = torch.cat([embedding for _, embedding in heard]).numpy()
-        return self._probs(torch.cat([outputs for outputs, _ in heard])), embedding_SE
+        return self._told(_together([hear_batch(self._network, part_bT, self.device) for part_bT in parts]))
 
     def grade(self, waveform_T: Float32, active_F: npt.NDArray[np.bool_]) -> RecordingGrade:
         """Grade one recording: mono samples at the model's rate, and its frames with playing (segments.py).
@@ -130,13 +141,13 @@ class Grader:
         Raises RecordingError where the model gives no numbers.
         """
         windows, gain = audible_windows(waveform_T, active_F, self.card.settings)
-        outputs_SO, embedding_SE = hear(self._network, waveform_T, gain, windows, self.device)
-        outputs = SegmentOutputs(self._probs(outputs_SO), embedding_SE.numpy(), windows.activity_S, windows.start_s)
+        probs_SG, embedding_SE, attention_S = self._told(hear(self._network, waveform_T, gain, windows, self.device))
+        outputs = SegmentOutputs(probs_SG, embedding_SE, windows.activity_S, windows.start_s, attention_S=attention_S)
         if self.card.asks_for_course():
             course_C = course_of(waveform_T, active_F, gain, self.card.settings.sample_rate)
             outputs = replace(outputs, course_C=course_C)
         return merge_windows(self.card, outputs, seconds_of_playing(active_F))
 
-    def _probs(self, outputs_SO: Tensor) -> Float64:
-        probs_SG: Float64 = HEADS[self.card.head].probs(outputs_SO / self.card.temperature).numpy()
-        return probs_SG
+    def _told(self, said: Said) -> tuple[Float64, Float32, Float64]:
+        probs_SG = HEADS[self.card.head].probs(said.outputs_SO / self.card.temperature)
+        return probs_SG.numpy(), said.embedding_SE.numpy(), said.attention_S.double().numpy()

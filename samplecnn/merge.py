@@ -28,7 +28,8 @@ class SegmentOutputs:
     """What is known of one recording's segments, in their order, and of its course.
 
     probs_SG: rows add up to 1; embedding_SE: what the head saw; activity_S: 0..1, share of frames with playing;
-    start_s_S: where each begins; course_C: course.COURSE, the whole recording's, zeros where nothing is known.
+    start_s_S: where each begins; course_C: course.COURSE, the whole recording's, zeros where nothing is known;
+    attention_S: what the network's attention says of each (attention.py), one 0 for all where it has none.
     """
 
     probs_SG: Float64
@@ -36,6 +37,7 @@ class SegmentOutputs:
     activity_S: npt.NDArray[np.float32]
     start_s_S: Float64
     course_C: Float64 = field(default_factory=lambda: np.zeros(len(COURSE)))
+    attention_S: Float64 = field(default_factory=lambda: np.zeros(1))
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,20 @@ class Activity(Mean):
 
     def __call__(self, segments: SegmentOutputs) -> Merged | None:
         return weighted(segments.probs_SG, np.where(self._says(segments), segments.activity_S, 0.0))
+
+
+@dataclass(frozen=True)
+class Attended(Mean):
+    """The mean weighted by activity times exp(attention): the network has learnt how much each segment counts."""
+
+    def __call__(self, segments: SegmentOutputs) -> Merged | None:
+        says_S = self._says(segments)
+        if not says_S.any():
+            return None
+        attention_S = np.broadcast_to(segments.attention_S, says_S.shape)
+        highest = float(attention_S[says_S].max())
+        times_S = [math.exp(min(0.0, attention - highest)) for attention in attention_S.tolist()]
+        return weighted(segments.probs_SG, np.where(says_S, segments.activity_S * times_S, 0.0))
 
 
 @dataclass(frozen=True)
@@ -217,10 +233,12 @@ def cuts_at_shares(score_R: Float64, grade_R: npt.NDArray[np.int64], grades: int
     return cuts_K
 
 
+ATTENTION = "attention"
 MERGE_RULES: dict[str, type[MergeRule]] = {
     "mean": Mean,
     "vote": Vote,
     "activity": Activity,
+    ATTENTION: Attended,
     "linear softmax": LinearSoftmax,
     "spread": Spread,
     "course": Course,

@@ -16,7 +16,17 @@ from scipy.optimize import minimize
 
 from samplecnn.errors import UserError
 from samplecnn.folds import Split, splits
-from samplecnn.merge import DEFAULT_MERGE, Course, Mean, MergeRule, SegmentOutputs, Spread, moved_along
+from samplecnn.merge import (
+    ATTENTION,
+    DEFAULT_MERGE,
+    Attended,
+    Course,
+    Mean,
+    MergeRule,
+    SegmentOutputs,
+    Spread,
+    moved_along,
+)
 from samplecnn.metrics import beyond_chance
 
 # R recordings, S segments, G grades (0 = worst), X features.
@@ -99,6 +109,24 @@ def learn_to_merge(segments_R: Sequence[SegmentOutputs], grade_R: Int64, group_R
     if beyond_chance(gain_R, group_R):
         return Merging(found, COURSE, f"the course of the recording beside the mean ({told})")
     return replace(by_the_mean(f"the course of the recording adds nothing sure ({told})"), rules=found)
+
+
+def attention_beside(
+    merging: Merging, segments_R: Sequence[SegmentOutputs], grade_R: Int64, group_R: Sequence[str]
+) -> Merging:
+    """The same for a network that has learnt attention, which is chosen if it tells recordings that were held back from
+    training better than the mean does, by more than the standard error over groups; segments_R: of these."""
+    both = {**merging.rules, ATTENTION: Attended()}
+    if merging.chosen != DEFAULT_MERGE or not enough(group_R):
+        return replace(merging, rules=both)
+    mean_R, attended_R = (
+        np.array([_loss(rule, segments, int(grade)) for segments, grade in zip(segments_R, grade_R, strict=True)])
+        for rule in (Mean(), Attended())
+    )
+    if not beyond_chance(mean_R - attended_R, group_R):
+        return replace(merging, rules=both)
+    told = f"{(mean_R - attended_R).mean():+.3f} nats a recording over {len(set(group_R))} groups held back"
+    return Merging(both, ATTENTION, f"attention, which the network has learnt ({told})")
 
 
 def enough(group_R: Sequence[str]) -> bool:

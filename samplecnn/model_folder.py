@@ -29,7 +29,7 @@ from samplecnn.architecture import NETWORK_NAMES, NetworkSettings, Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
 from samplecnn.errors import LostRace, UserError
 from samplecnn.hearing import Hearing
-from samplecnn.merge import DEFAULT_MERGE, MERGE_RULES, Course, MergeRule, merge_rule
+from samplecnn.merge import ATTENTION, DEFAULT_MERGE, MERGE_RULES, Course, MergeRule, merge_rule
 from samplecnn.network.joined import build
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.segments import SegmentSettings
@@ -37,7 +37,7 @@ from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-FORMAT = 5  # of model.json; a reader refuses what it does not know
+FORMAT = 6  # of model.json; a reader refuses what it does not know
 NORMALISATION = "unit RMS over the active frames, once per recording"
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -69,9 +69,10 @@ class ModelCard:
     """What model.json says.
 
     grades: worst first, as everywhere inside; the file lists them best first, as people do. network: its name in
-    architecture.NETWORK_NAMES. temperature divides the network's outputs before they become probabilities; cuts lie
-    between the scores of neighbouring grades, none: the median rank is stated; below least_confidence none is, 0: every
-    recording gets one. training_data: fingerprint of segments and labels; metrics: what was measured, as JSON values.
+    architecture.NETWORK_NAMES; attention: it has learnt how much a segment counts. temperature divides the network's
+    outputs before they become probabilities; cuts lie between the scores of neighbouring grades, none: the median rank
+    is stated; below least_confidence none is, 0: every recording gets one. training_data: fingerprint of segments and
+    labels; metrics: what was measured, as JSON values.
     weights_sha256 is filled in by publish.
     """
 
@@ -79,6 +80,7 @@ class ModelCard:
     settings: SegmentSettings
     grades: tuple[str, ...]
     network: str = NetworkSettings.network
+    attention: bool = False
     head: str = DEFAULT_HEAD
     merge: str = DEFAULT_MERGE
     merge_parameters: Mapping[str, float] = field(default_factory=dict)
@@ -106,6 +108,8 @@ class ModelCard:
         for name, registry in ((self.head, HEADS), (self.merge, MERGE_RULES)):
             if name not in registry:
                 raise ValueError(f"{name!r} is none of {', '.join(registry)}")
+        if self.merge == ATTENTION and not self.attention:
+            raise ValueError(f"merged by {ATTENTION}, which the network has not learnt")
         # Parameters left to their defaults are part of the card too: a default may change.
         told = dataclasses.asdict(self.rule())  # type: ignore[call-overload]
         object.__setattr__(self, "merge_parameters", told)
@@ -126,7 +130,8 @@ class ModelCard:
 
     def build(self) -> Hearing:
         """The network, its weights not loaded."""
-        return build(self.network, self.plan, self.settings.sample_rate, len(self.grades), self.head)
+        rate, grades = self.settings.sample_rate, len(self.grades)
+        return build(self.network, self.plan, rate, grades, self.head, attention=self.attention)
 
     def to_json(self) -> bytes:
         """model.json."""
@@ -144,6 +149,7 @@ class ModelCard:
         return {
             "network": {
                 "name": self.network,
+                "attention": self.attention,
                 "head": self.head,
                 "plan": dataclasses.asdict(self.plan),
             },
@@ -192,6 +198,7 @@ def _card(told: Mapping[str, Any]) -> ModelCard:
         settings=SegmentSettings(sample_rate=told["sample_rate"], segment_s=told["segment_s"], hop_s=told["hop_s"]),
         grades=tuple(reversed([str(grade) for grade in told["grades"]])),
         network=str(network["name"]),
+        attention=bool(network["attention"]),
         head=network["head"],
         merge=told["merge"]["rule"],
         merge_parameters={str(name): float(value) for name, value in told["merge"]["parameters"].items()},

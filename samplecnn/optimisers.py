@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from samplecnn.attention import Attention
+
 # Of the modern recipe.
 WARM_UP = 0.1  # share of the steps in which the learning rate rises; then it falls to 0 along a cosine
 EPSILON = 1e-6  # of Adam; torch's 1e-8 lies below the rounding noise of these gradients
@@ -68,10 +70,16 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> Parameters:
     A convolution's bias stands before a BatchNorm, which takes it away again: its gradient is rounding noise, and Adam
     would turn that into steps of full size. Left alone, and with EPSILON above the noise, one and two workers differ by
     2e-5 in the held-out loss after 12 steps instead of 7e-3.
+    Attention stands apart ("fresh"): no starter has taught it.
     """
     idle = {id(module.bias) for module in network.modules() if isinstance(module, nn.Conv1d)}
-    parameters = [p for p in network.parameters() if id(p) not in idle]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    fresh = {id(p) for module in network.modules() if isinstance(module, Attention) for p in module.parameters()}
+    heard = [p for p in network.parameters() if id(p) not in idle | fresh]
+    attention = [p for p in network.parameters() if id(p) in fresh]
+    groups: Parameters = [
+        {"params": [p for p in heard if p.ndim > 1], "weight_decay": weight_decay, "fresh": False},
+        {"params": [p for p in heard if p.ndim <= 1], "weight_decay": 0.0, "fresh": False},
     ]
+    if attention:
+        groups.append({"params": attention, "weight_decay": weight_decay, "fresh": True})
+    return groups

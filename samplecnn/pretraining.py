@@ -122,7 +122,7 @@ def embed(network: Hearing, recordings: RecordingSet, device: torch.device) -> E
     embeddings, outputs = [], []
     for i in range(len(recordings)):
         windows, gain = recordings.windows(i), float(recordings.gain_R[i])
-        output_SK, embedding_SE = hear(network, recordings.waveform(i), gain, windows, device)
+        output_SK, embedding_SE, _ = hear(network, recordings.waveform(i), gain, windows, device)
         embeddings.append(embedding_SE.mean(dim=0).numpy())
         outputs.append(output_SK.mean(dim=0).numpy())
     return Embedded(np.stack(embeddings), np.stack(outputs))

@@ -15,6 +15,7 @@ from samplecnn.flags import flag, flag_name
 AUGMENTATIONS = ("gain", "polarity", "noise", "equaliser", "reverb")  # those of augment.py
 NO_AUGMENTATION = "none"
 BRANCHES = ("samplecnn", "rhythm")  # of the joined network, in the order of its embedding
+SEGMENTS, RECORDINGS = "segments", "recordings"  # what a network learns from
 NO_STARTER, SHIPPED_STARTER = "none", "starter"
 DEFAULT_RECIPE = "modern"
 
@@ -60,6 +61,12 @@ class FitSettings:
         "each from the best weights so far",
         choices=tuple(RECIPES),
     )
+    learn_from: str = flag(
+        SEGMENTS,
+        "segments: each has the grade of its recording; recordings: the network and how much each segment counts learn "
+        "together from the grade of the whole, of which --crops segments are heard at once",
+        choices=(SEGMENTS, RECORDINGS),
+    )
     epochs: int = _by_recipe("epochs", "most passes over the recordings")
     crops: int = flag(4, "segments drawn from each recording in an epoch")
     batch_size: int = _by_recipe("batch_size", "segments a training step, over all workers together")
@@ -87,6 +94,16 @@ class FitSettings:
         for name, least in (("epochs", 1), ("crops", 1), ("batch_size", 2), ("patience", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"{flag_name(name)} {getattr(self, name)}: choose {least} or more")
+        if self.learn_from not in (SEGMENTS, RECORDINGS):
+            raise UserError(f"--learn-from {self.learn_from}: choose {SEGMENTS} or {RECORDINGS}")
+        if self.learn_from == RECORDINGS and self.crops < 2:
+            raise UserError(
+                "--learn-from recordings: choose --crops 2 or more: of one segment there is nothing to merge"
+            )
+        if self.batch_size % self.windows_together:
+            raise UserError(
+                f"--batch-size {self.batch_size}: choose a multiple of --crops ({self.crops}), whole recordings"
+            )
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UserError(f"--learning-rate {self.learning_rate}: choose a number above 0")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
@@ -94,6 +111,16 @@ class FitSettings:
         if unknown := sorted(set(self.augmentations) - set(AUGMENTATIONS)):
             known = ",".join(AUGMENTATIONS)
             raise UserError(f"--augment {self.augment}: {unknown[0]!r} is none of {known}; {NO_AUGMENTATION}: none")
+
+    @property
+    def attention(self) -> bool:
+        """Does the network learn how much a segment counts?"""
+        return self.learn_from == RECORDINGS
+
+    @property
+    def windows_together(self) -> int:
+        """How many windows of a recording are one item to learn from."""
+        return self.crops if self.learn_from == RECORDINGS else 1
 
     @property
     def augmentations(self) -> frozenset[str]:

@@ -239,11 +239,15 @@ def grading_windows(active_F: npt.NDArray[np.bool_], total_samples: int, setting
     valid_S = np.minimum(length, end - start_S)
     if len(start_S) > 1 and valid_S[-1] < LAST_SEGMENT_SHARE * length:
         start_S, valid_S = start_S[:-1], valid_S[:-1]
-    share_S = np.zeros(len(start_S), np.float32)
-    for index, (start, valid) in enumerate(zip(start_S, valid_S, strict=True)):
-        frames = frames_of(int(valid), rate)
-        share_S[index] = active_F[frame_at(int(start), rate) :][:frames].sum() / frames
+    windows = zip(start_S.tolist(), valid_S.tolist(), strict=True)
+    share_S = np.array([active_share(active_F, start, valid, rate) for start, valid in windows], np.float32)
     return Windows(start_S, valid_S, share_S, rate)
+
+
+def active_share(active_F: npt.NDArray[np.bool_], start: int, samples: int, sample_rate: int) -> float:
+    """The share of active frames among those of these samples."""
+    frames = frames_of(samples, sample_rate)
+    return float(active_F[frame_at(start, sample_rate) :][:frames].sum()) / frames
 
 
 def audible_windows(

@@ -87,10 +87,19 @@ class Starter:
 
 
 def new_network(
-    name: str, plan: Plan, sample_rate: int, grades: int, head: str, starter: Starter | None, seed: int
+    name: str,
+    plan: Plan,
+    sample_rate: int,
+    grades: int,
+    head: str,
+    starter: Starter | None,
+    seed: int,
+    *,
+    attention: bool = False,
 ) -> tuple[Hearing, bool]:
-    """The network of this name (network/joined.py) that a fit starts from, and whether all of it is the starter's."""
-    network = build(name, plan, sample_rate, grades, head, seed)
+    """The network of this name (network/joined.py) that a fit starts from, and whether all that hears in it is the
+    starter's; attention, which starts as none, is learnt from recordings."""
+    network = build(name, plan, sample_rate, grades, head, seed, attention=attention)
     return network, starter is not None and start(network, starter, head, grades)
 
 

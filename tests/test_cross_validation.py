@@ -11,8 +11,10 @@ from samplecnn.calibration import calibrate, merged, stated_by_shares
 from samplecnn.cross_validation import HeldOut, hold_out, listen
 from samplecnn.folds import splits
 from samplecnn.labels import Label
+from samplecnn.merge import Attended, Mean
 from samplecnn.metrics import Metrics, evaluate
 from samplecnn.network import SampleCNN
+from samplecnn.network.joined import build
 from samplecnn.recipe import FitSettings
 from tests.fixtures.shards import SETTINGS, tone, write_shard
 
@@ -74,6 +76,20 @@ def test_grades_dealt_to_performers_come_out_at_chance_unless_a_performer_is_on_
     assert mixed.kappa.value > 0.7
     assert mixed.p_value < 0.01
     assert mixed_calibrated.log_loss.value < 0.7
+
+
+def test_a_network_that_learns_from_recordings_offers_its_attention_as_a_rule(recordings):
+    network = build("samplecnn", PLAN, 500, 3, attention=True)
+    rows = (np.arange(0, 30), np.arange(30, 45))
+    fit = replace(FIT, learn_from="recordings", epochs=2)
+    done = hold_out(network, recordings, *rows, fit, head=HEAD, seed=0, device=CPU)
+
+    assert set(done.merging.rules) == {"mean", "attention"}
+    for heard in done.heard.values():
+        assert len(heard.attention_S) == len(heard.activity_S)
+        assert np.ptp(heard.attention_S) > 0
+        attended = replace(heard, rule=Attended()).merged(HEAD, 1.0)
+        assert attended.probs_G.tolist() != replace(heard, rule=Mean()).merged(HEAD, 1.0).probs_G.tolist()
 
 
 def test_what_is_held_out_has_no_say_in_what_is_said_of_it(recordings):

@@ -30,21 +30,36 @@ def _windows() -> np.ndarray:
     return take(wave_T, windows, 0, len(windows), 510) * np.float32(normalising_gain(wave_T, active_F, 500))
 
 
-def _model(head: str, block: str, multi_level: bool = False, name: str = "samplecnn") -> tuple[ModelCard, Hearing]:
+def _model(
+    head: str, block: str, multi_level: bool = False, name: str = "samplecnn", attention: bool = False
+) -> tuple[ModelCard, Hearing]:
     plan = plan_for(510, NetworkSettings(block=block, multi_level=multi_level, head=head))
-    network = build(name, plan, 500, 3, head).train()
+    network = build(name, plan, 500, 3, head, attention=attention).train()
+    if network.attention:
+        torch.nn.init.normal_(network.attention.score.weight, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for n in range(10):  # BatchNorm statistics of what it hears
             network(torch.randn(8, 510, generator=torch.Generator().manual_seed(n)), torch.arange(8))
-    card = ModelCard(plan=plan, settings=SETTINGS, grades=("C", "B", "Ä"), network=name, head=head, temperature=1.7)
+    card = ModelCard(
+        plan=plan,
+        settings=SETTINGS,
+        grades=("C", "B", "Ä"),
+        network=name,
+        attention=attention,
+        head=head,
+        temperature=1.7,
+    )
     return card, network.eval()
 
 
 def _agrees(session: onnxruntime.InferenceSession, card: ModelCard, network: Hearing) -> None:
     windows_ST = _windows()
-    probs_SG, embedding_SE = Grader(card, network, torch.device("cpu")).hear(windows_ST)
+    probs_SG, embedding_SE, attention_S = Grader(card, network, torch.device("cpu")).hear(windows_ST)
     for rows in (slice(None), slice(0, 1)):  # any number of segments
-        probs, embedding = session.run(["probs", "embedding"], {"waveform": windows_ST[rows]})
+        probs, embedding, *attention = session.run(None, {"waveform": windows_ST[rows]})
+        for told in attention:
+            np.testing.assert_allclose(told, attention_S[rows], rtol=1e-4, atol=1e-5)
+        assert len(attention) == card.attention
         np.testing.assert_allclose(probs, probs_SG[rows], rtol=0, atol=1e-5)
         np.testing.assert_allclose(embedding, embedding_SE[rows], rtol=1e-5, atol=1e-5)
 
@@ -59,9 +74,9 @@ def test_the_exported_network_says_what_pytorch_says(head, block, multi_level):
     _agrees(session, card, network)
 
 
-@pytest.mark.parametrize("name", ["joined", "rhythm"])
-def test_the_exported_rhythm_branch_says_what_pytorch_says(name):
-    card, network = _model("cross-entropy", "plain", name=name)
+@pytest.mark.parametrize(("name", "attention"), [("joined", False), ("rhythm", False), ("joined", True)])
+def test_the_exported_rhythm_branch_and_attention_say_what_pytorch_says(name, attention):
+    card, network = _model("cross-entropy", "plain", name=name, attention=attention)
     session = onnxruntime.InferenceSession(onnx_bytes(card, network), providers=["CPUExecutionProvider"])
     _agrees(session, card, network)
 

@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from samplecnn.architecture import Plan
+from samplecnn.attention import Attention
 from samplecnn.errors import JobError
 from samplecnn.fit import STARTED, fit
+from samplecnn.infer import hear
 from samplecnn.network import SampleCNN
 from samplecnn.network.joined import Joined
 from samplecnn.optimisers import STAGES, falling_by_stages, warm_up_and_cosine
 from samplecnn.recipe import FitSettings
 from tests.fixtures.gloo import on_workers
-from tests.fixtures.shards import graded_set
+from tests.fixtures.shards import graded_set, recording_set, tone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,6 +26,9 @@ QUICK = FitSettings(epochs=6, crops=4, batch_size=12, learning_rate=3e-3, patien
 # A single epoch without improvement ends a stage, so that six epochs see several.
 PAPER = FitSettings(
     recipe="paper", epochs=6, crops=4, batch_size=12, learning_rate=0.3, patience=1, augment="noise,reverb"
+)
+ON_RECORDINGS = FitSettings(
+    learn_from="recordings", epochs=20, crops=4, batch_size=12, learning_rate=1e-2, patience=20, augment="gain"
 )
 RECIPES = {"modern": QUICK, "paper": PAPER}
 CPU = torch.device("cpu")
@@ -48,6 +53,12 @@ def _run(train, valid, settings=QUICK, **more):
     network = _network()
     reports = list(fit(network, train, valid, settings, seed=1, device=CPU, **more))
     return network, reports
+
+
+def _with_attention() -> SampleCNN:
+    network = _network()
+    network.attention = Attention(network.embedding, seed=0)
+    return network
 
 
 def _same(one, two):
@@ -151,7 +162,9 @@ def _curves(rank, train, valid):
         for chosen in (settings, staged):
             curves += [_curve(_network(), train, valid, chosen)]
     joined = FitSettings(epochs=2, crops=2, batch_size=9, learning_rate=3e-3)
-    return [*curves, _curve(Joined(PLAN, 500, 3), train, valid, joined)]
+    curves.append(_curve(Joined(PLAN, 500, 3), train, valid, joined))
+    # Three recordings a step: two workers hold one and two.
+    return [*curves, _curve(_with_attention(), train, valid, replace(ON_RECORDINGS, epochs=2))]
 
 
 def _curve(network, train, valid, settings):
@@ -262,3 +275,37 @@ def test_what_starts_from_a_starter_keeps_its_statistics_and_learns_all_else(tra
     kept = {name for name in before if torch.equal(before[name], after[name])}
     assert {name for name in before if "running_" in name} <= kept
     assert {name for name in before if name.endswith("weight")} - kept
+
+
+def _half_noise(folder, recordings, first_seed):
+    """Half of each recording is a tone that gives the grade away, half is noise that tells nothing."""
+    waves = {}
+    for n in range(recordings):
+        noise_T = np.random.default_rng(first_seed + n).standard_normal(4000).astype(np.float32)
+        tone_T = tone(8, n % 3, first_seed + n)
+        waves[f"{n:02}.wav"] = np.concatenate([tone_T, noise_T * np.float32(tone_T.std())])
+    return recording_set(folder, waves, [n % 3 for n in range(recordings)])
+
+
+def test_from_recordings_the_network_learns_which_segments_tell_the_grade(tmp_path):
+    learn, held = _half_noise(tmp_path / "learn", 48, 0), _half_noise(tmp_path / "held", 6, 100)
+    network = _with_attention()
+    reports = list(fit(network, learn, held, ON_RECORDINGS, seed=1, device=CPU))
+
+    assert reports[0].train_loss == pytest.approx(math.log(3), abs=0.4)  # of a recording, in nats
+    assert max(report.valid_kappa for report in reports if report.best) > 0.8
+    for i in range(len(held)):
+        attention_S = hear(network, held.waveform(i), float(held.gain_R[i]), held.windows(i), CPU).attention_S
+        assert attention_S[:8].mean() > attention_S[8:].mean() + 0.5
+
+
+def test_attention_that_no_starter_has_taught_learns_at_the_whole_rate(train, valid):
+    network = _with_attention()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    settings = replace(ON_RECORDINGS, epochs=1, learning_rate=1e-3)
+    (report,) = fit(network, train, valid, settings, seed=1, device=CPU, started=True)
+
+    def moved(name):
+        return float((report.state["network"][name] - before[name]).abs().max())
+
+    assert moved("attention.score.weight") > 3 * moved("head.weight") > 0

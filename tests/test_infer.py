@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from samplecnn.architecture import Plan, plan_for
+from samplecnn.attention import Attention
 from samplecnn.errors import RecordingError
 from samplecnn.infer import BATCH, SILENT, Grader, hear, merge_windows
 from samplecnn.merge import Mean, SegmentOutputs
@@ -39,7 +40,11 @@ def _network(seed: int = 0) -> SampleCNN:
 
 def _grader(**changes) -> Grader:
     card = ModelCard(plan=PLAN, settings=SETTINGS, grades=("C", "B", "A"), **changes)
-    return Grader(card, _network(), CPU)
+    network = _network()
+    if card.attention:
+        network.attention = Attention(network.embedding, seed=0)
+        torch.nn.init.normal_(network.attention.score.weight, generator=torch.Generator().manual_seed(0))
+    return Grader(card, network, CPU)
 
 
 def _active(wave_T):
@@ -209,12 +214,13 @@ def test_a_long_recording_passes_in_the_memory_of_one_batch(tmp_path):
     windows = grading_windows(np.ones(400 * 20, bool), len(long), SEPARATE)
     network = _network()
     tracemalloc.start()
-    outputs_SO, embedding_SE = hear(network, long, 1.0, windows, CPU)
+    outputs_SO, embedding_SE, attention_S = hear(network, long, 1.0, windows, CPU)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
     assert outputs_SO.shape == (400, 3)
     assert embedding_SE.shape == (400, 32)
+    assert attention_S.tolist() == [0.0] * 400
     assert peak < long.nbytes / 3  # numpy's memory; torch keeps what is returned
 
 
@@ -223,19 +229,20 @@ def test_windows_heard_in_parts_are_heard_the_same_bit_for_bit():
     active_F = _active(wave_T)
     windows = grading_windows(active_F, len(wave_T), SETTINGS)
     windows_ST = take(wave_T, windows, 0, len(windows), 500) * np.float32(normalising_gain(wave_T, active_F, 500))
-    grader = _grader()
+    grader = _grader(attention=True, merge="attention")
 
     whole = grader.grade(wave_T, active_F)
     parts = [grader.hear(part_ST) for part_ST in (windows_ST[: 2 * BATCH], windows_ST[2 * BATCH :])]
-    probs_SG, embedding_SE = (np.concatenate(part) for part in zip(*parts, strict=True))
+    probs_SG, embedding_SE, attention_S = (np.concatenate(part) for part in zip(*parts, strict=True))
     merged = merge_windows(
         grader.card,
-        SegmentOutputs(probs_SG, embedding_SE, windows.activity_S, windows.start_s),
+        SegmentOutputs(probs_SG, embedding_SE, windows.activity_S, windows.start_s, attention_S=attention_S),
         seconds_of_playing(active_F),
     ).merged
 
     assert len(windows) > 2 * BATCH
     assert embedding_SE.dtype == np.float32
+    assert np.ptp(attention_S) > 0
     assert merged.probs_G.tobytes() == whole.merged.probs_G.tobytes()
     assert probs_SG.tobytes() == whole.outputs.probs_SG.tobytes()
 

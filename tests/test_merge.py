@@ -10,6 +10,7 @@ from samplecnn.course import COURSE
 from samplecnn.merge import (
     MERGE_RULES,
     Activity,
+    Attended,
     Course,
     LinearSoftmax,
     Mean,
@@ -29,14 +30,14 @@ def outputs(draw, least_playing=0):
     activity_S = rng.choice(np.array([0.0, 0.1, 0.2, 0.5, 1.0], np.float32), count)
     activity_S[:least_playing] = 1.0
     probs_SG = rng.dirichlet(np.full(grades, 0.3), count)
-    return SegmentOutputs(
-        probs_SG, rng.standard_normal((count, 4)).astype(np.float32), activity_S, 10.0 * np.arange(count)
-    )
+    embedding_SE, attention_S = rng.standard_normal((count, 4)).astype(np.float32), 3 * rng.standard_normal(count)
+    return SegmentOutputs(probs_SG, embedding_SE, activity_S, 10.0 * np.arange(count), attention_S=attention_S)
 
 
 def _picked(segments: SegmentOutputs, rows) -> SegmentOutputs:
     columns = (segments.probs_SG, segments.embedding_SE, segments.activity_S, segments.start_s_S)
-    return SegmentOutputs(*(column_S[rows] for column_S in columns))
+    picked = SegmentOutputs(*(column_S[rows] for column_S in columns))
+    return replace(picked, attention_S=segments.attention_S[rows])
 
 
 every_rule = pytest.mark.parametrize("name", MERGE_RULES)
@@ -75,6 +76,7 @@ def test_padding_with_silent_segments_changes_no_bit(name, segments, padding):
         np.concatenate([segments.embedding_SE, np.zeros((padding, 4), np.float32)]),
         np.concatenate([segments.activity_S, np.zeros(padding, np.float32)]),
         10.0 * np.arange(count + padding),
+        attention_S=np.concatenate([segments.attention_S, np.full(padding, 1000.0)]),
     )
 
     merged, with_padding = merge_rule(name, {})(segments), merge_rule(name, {})(padded)
@@ -126,6 +128,15 @@ def test_a_vote_counts_heads_and_the_activity_how_much_was_played():
     np.testing.assert_allclose(Vote()(segments).probs_G, [1 / 3, 2 / 3])
     np.testing.assert_allclose(Activity()(segments).probs_G, (probs_SG * [[4], [2], [1]]).sum(0) / 7)
     np.testing.assert_allclose(Activity()(segments).weight_S, [4 / 7, 2 / 7, 1 / 7])
+
+
+@given(outputs(least_playing=1))
+def test_attention_multiplies_what_activity_weighs_and_untrained_is_activity_alone(segments):
+    untrained = replace(segments, attention_S=np.zeros(1))
+    np.testing.assert_allclose(Attended()(untrained).weight_S, Activity()(segments).weight_S)
+    says_S = segments.activity_S >= SILENT_SEGMENT_ACTIVITY
+    expected_S = np.where(says_S, segments.activity_S * np.exp(segments.attention_S), 0.0)
+    np.testing.assert_allclose(Attended()(segments).weight_S, expected_S / expected_S.sum())
 
 
 def test_linear_softmax_lets_segments_say_more_of_what_they_are_sure_of():

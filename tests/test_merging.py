@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from samplecnn.course import COURSE
-from samplecnn.merge import Course, Mean, SegmentOutputs, Spread
-from samplecnn.merging import fit_rule, learn_to_merge
+from samplecnn.merge import Attended, Course, Mean, SegmentOutputs, Spread
+from samplecnn.merging import attention_beside, by_the_mean, fit_rule, learn_to_merge
 
 SLOPE = COURSE.index("tempo_slope")
 
@@ -72,3 +72,28 @@ def test_parameters_are_in_the_units_of_their_features():
     rule, shifted = (fit_rule(Course(), these, grade_R) for these in (segments_R, shifted_R))
     assert shifted.tempo_slope == pytest.approx(rule.tempo_slope / 100, rel=1e-2)
     assert [shifted(s).score for s in shifted_R] == pytest.approx([rule(s).score for s in segments_R], abs=1e-3)
+
+
+def _with_attention(count, *, right):
+    """Two segments know the grade; attention says so, or says it of others."""
+    segments_R, grade_R = [], np.arange(count) % 3
+    for grade in grade_R.tolist():
+        probs_SG = np.full((6, 3), 1 / 3)
+        probs_SG[:2] = 0.05 + 0.85 * np.eye(3)[grade]
+        attention_S = np.array([2.0, 2.0, 0, 0, 0, 0] if right else [0, 0, 2.0, 2.0, 2.0, 2.0])
+        segments_R.append(
+            SegmentOutputs(
+                probs_SG, np.zeros((6, 0), np.float32), np.ones(6, np.float32), np.arange(6.0), attention_S=attention_S
+            )
+        )
+    return segments_R, grade_R, [f"p{number}" for number in range(count)]
+
+
+def test_attention_is_chosen_where_recordings_held_back_are_told_better_by_it():
+    plain = by_the_mean("nothing else was learnt")
+    chosen = attention_beside(plain, *_with_attention(12, right=True))
+    assert chosen.rule == Attended()
+    assert "attention" in chosen.why
+    assert attention_beside(plain, *_with_attention(12, right=False)).rule == Mean()
+    assert attention_beside(plain, *_with_attention(9, right=True)).rule == Mean()  # too few to see it
+    assert attention_beside(plain, [], np.zeros(0, np.int64), []).rules["attention"] == Attended()

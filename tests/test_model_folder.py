@@ -70,9 +70,12 @@ def test_a_model_of_any_block_and_head_comes_back(block, head, place):
     assert torch.equal(loaded(waveform_BT), network(waveform_BT))
 
 
-@pytest.mark.parametrize("name", NETWORK_NAMES)
-def test_a_model_of_any_network_comes_back_with_its_calibration(name, place):
-    card = dataclasses.replace(CARD, network=name, cuts=(0.4, 0.55), least_confidence=0.45)
+@pytest.mark.parametrize(("name", "attention"), [*((name, False) for name in NETWORK_NAMES), ("joined", True)])
+def test_a_model_of_any_network_comes_back_with_its_calibration(name, attention, place):
+    merge = "attention" if attention else "mean"
+    card = dataclasses.replace(
+        CARD, network=name, attention=attention, merge=merge, cuts=(0.4, 0.55), least_confidence=0.45
+    )
     network = card.build().eval()
     waveform_BT = torch.randn(2, 500, generator=torch.Generator().manual_seed(0))
 
@@ -80,6 +83,7 @@ def test_a_model_of_any_network_comes_back_with_its_calibration(name, place):
 
     again, loaded = load(place)
     assert (again.network, again.cuts, again.least_confidence) == (name, (0.4, 0.55), 0.45)
+    assert (again.merge, loaded.attention is not None) == (merge, attention)
     assert torch.equal(loaded(waveform_BT), network(waveform_BT))
     assert again.model_id != dataclasses.replace(again, cuts=()).model_id
 
@@ -91,9 +95,10 @@ def test_the_file_lists_the_grades_best_first_and_says_what_was_left_to_defaults
 
     assert told["grades"] == ["A", "B", "C"]
     assert told["merge"] == {"rule": "mean", "parameters": {"silent_below": 0.2}}
-    assert told["format"] == 5
+    assert told["format"] == 6
     assert told["network"] == {
         "name": "samplecnn",
+        "attention": False,
         "head": "cross-entropy",
         "plan": {
             "segment_samples": 500,
@@ -234,6 +239,7 @@ CHANGES = {
     "weights_sha256": "0" * 64,
     "plan": dataclasses.replace(PLAN, last_kernel=3),
     "head": "corn",
+    "attention": True,
 }
 
 
@@ -352,8 +358,8 @@ DAMAGES = {
     "a terabyte": (_forge(widths=(65536,) * 5), r"does not fit .*first\.weight"),
     "an unknown merge parameter": (_edit(lambda told: told["merge"]["parameters"].update(x=1)), "damaged"),
     "an impossible plan": (_edit(lambda told: told["network"]["plan"].update(stride=10**9)), "damaged"),
-    "a later format": (_edit(lambda told: told.update(format=6)), "has format 6, this version reads 5: update"),
-    "an earlier format": (_edit(lambda told: told.update(format=4)), "has format 4, this version reads 5: train again"),
+    "a later format": (_edit(lambda told: told.update(format=7)), "has format 7, this version reads 6: update"),
+    "an earlier format": (_edit(lambda told: told.update(format=5)), "has format 5, this version reads 6: train again"),
     "other rules": (_edit(lambda told: told["activity"].update(frame_s=0.1)), "other rules of silence and level"),
     "grades swapped by hand": (_edit(lambda told: told.update(grades=["B", "A", "C"])), "changed after it was written"),
     "other weights": (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"12345678"), "does not belong to"),
@@ -427,6 +433,8 @@ def test_a_card_that_contradicts_itself_is_a_defect():
     for least in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="from 0 to 1"):
             dataclasses.replace(CARD, least_confidence=least)
+    with pytest.raises(ValueError, match="has not learnt"):
+        dataclasses.replace(CARD, merge="attention")
     with pytest.raises(ValueError, match="none of joined"):
         dataclasses.replace(CARD, network="magic")
 

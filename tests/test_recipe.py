@@ -26,11 +26,28 @@ def test_what_is_left_out_is_the_recipe_s():
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"), [({"augment": "gain,stretch"}, "'stretch' is none of"), ({"recipe": "secret"}, "--recipe")]
+    ("changes", "words"),
+    [
+        ({"augment": "gain,stretch"}, "'stretch' is none of"),
+        ({"recipe": "secret"}, "--recipe"),
+        ({"learn_from": "x"}, "--learn-from"),
+    ],
 )
 def test_unknown_names_are_refused_with_the_known_ones(changes, words):
     with pytest.raises(UserError, match=words):
         FitSettings(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"crops": 1}, "--crops 2 or more"),
+        ({"crops": 3}, "--batch-size 16: choose a multiple of --crops"),
+    ],
+)
+def test_whole_recordings_fill_a_step(changes, words):
+    with pytest.raises(UserError, match=words):
+        FitSettings(learn_from="recordings", **changes)
 
 
 def test_changes_that_keep_the_grade_are_named_or_off():

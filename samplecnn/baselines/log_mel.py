@@ -51,7 +51,7 @@ class LogMelCNN(Hearing):
         self, segment_samples: int, sample_rate: int, grades: int, head: str = DEFAULT_HEAD, seed: int = 0
     ) -> None:
         super().__init__()
-        self.segment_samples = segment_samples
+        self.segment_samples, self.embedding = segment_samples, 2 * WIDTHS[-1]
         self.log_mel = LogMel(sample_rate)
         self.norm = BatchNorm(self.log_mel.bands)
         widths = (self.log_mel.bands, *WIDTHS)
@@ -59,7 +59,7 @@ class LogMelCNN(Hearing):
         self.norms = nn.ModuleList(BatchNorm(width) for width in WIDTHS)
         self.pool = Pool(POOL)
         self.dropout = KeyedDropout(DROPOUT, stream=0)
-        self.head = HEADS[head].layer(2 * WIDTHS[-1], grades)
+        self.head = HEADS[head].layer(self.embedding, grades)
         he_uniform(self, seed)
 
     def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:

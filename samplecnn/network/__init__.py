@@ -45,7 +45,7 @@ class SampleCNN(Hearing):
     def __init__(self, plan: Plan, grades: int, head: str = DEFAULT_HEAD, seed: int = 0) -> None:
         super().__init__()
         self.plan, self.outputs = plan, HEADS[head].outputs(grades)
-        self.segment_samples = plan.segment_samples
+        self.segment_samples, self.embedding = plan.segment_samples, plan.embedding
         self.first = nn.Conv1d(1, plan.widths[0], plan.stride, stride=plan.stride)
         self.first_norm = BatchNorm(plan.widths[0])
         self.blocks = nn.ModuleList(

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from samplecnn.architecture import NETWORK_NAMES, Plan
+from samplecnn.attention import Attention
 from samplecnn.hearing import Hearing
 from samplecnn.network import SampleCNN, he_uniform
 from samplecnn.network.blocks import KeyedDropout
@@ -18,8 +19,27 @@ RHYTHM_DROPOUT = 0.2
 RHYTHM_STREAM = 1 << 16  # apart from the streams of SampleCNN's dropouts, which count from 0
 
 
-def build(name: str, plan: Plan, sample_rate: int, grades: int, head: str = DEFAULT_HEAD, seed: int = 0) -> Hearing:
-    """The network of this name (architecture.NETWORK_NAMES) for segments that the plan is for, its weights fresh."""
+def build(
+    name: str,
+    plan: Plan,
+    sample_rate: int,
+    grades: int,
+    head: str = DEFAULT_HEAD,
+    seed: int = 0,
+    *,
+    attention: bool = False,
+) -> Hearing:
+    """The network of this name (architecture.NETWORK_NAMES) for segments that the plan is for, its weights fresh.
+
+    attention: it learns how much a segment counts too.
+    """
+    network = _build(name, plan, sample_rate, grades, head, seed)
+    if attention:
+        network.attention = Attention(network.embedding, seed)
+    return network
+
+
+def _build(name: str, plan: Plan, sample_rate: int, grades: int, head: str, seed: int) -> Hearing:
     if name == "joined":
         return Joined(plan, sample_rate, grades, head, seed)
     if name == "rhythm":
@@ -39,7 +59,7 @@ class RhythmNetwork(Hearing):
         self, segment_samples: int, sample_rate: int, grades: int, head: str = DEFAULT_HEAD, seed: int = 0
     ) -> None:
         super().__init__()
-        self.segment_samples = segment_samples
+        self.segment_samples, self.embedding = segment_samples, RHYTHM_EMBEDDING
         self.rhythm = Rhythm(sample_rate)
         self.hidden = nn.Linear(Rhythm.EMBEDDING, RHYTHM_EMBEDDING)
         self.dropout = KeyedDropout(RHYTHM_DROPOUT, RHYTHM_STREAM)
@@ -59,11 +79,11 @@ class Joined(Hearing):
 
     def __init__(self, plan: Plan, sample_rate: int, grades: int, head: str = DEFAULT_HEAD, seed: int = 0) -> None:
         super().__init__()
-        self.segment_samples = plan.segment_samples
+        self.segment_samples, self.embedding = plan.segment_samples, plan.embedding + RHYTHM_EMBEDDING
         self.samplecnn = SampleCNN(plan, grades, head, seed)
         self.rhythm = RhythmNetwork(plan.segment_samples, sample_rate, grades, head, seed)
         self.samplecnn.head = self.rhythm.head = nn.Identity()  # one head hears both
-        self.head = HEADS[head].layer(plan.embedding + RHYTHM_EMBEDDING, grades)
+        self.head = HEADS[head].layer(self.embedding, grades)
         he_uniform(self.head, seed)
 
     def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:

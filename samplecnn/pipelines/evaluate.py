@@ -43,7 +43,7 @@ from samplecnn.merging import Merging
 from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.pipelines.runtime import Progress, ray_session
 from samplecnn.pipelines.train import recording_set
-from samplecnn.recipe import NO_STARTER, FitSettings
+from samplecnn.recipe import NO_STARTER, SEGMENTS, FitSettings
 from samplecnn.starter import Starter, new_network, starter_for
 from samplecnn.store import Store, open_store
 
@@ -283,7 +283,9 @@ def _hold_out(
         recordings = recording_set(data, folder)
         row = {recording: i for i, recording in enumerate(data.recordings)}
         rows_R = np.array([row[recording] for recording in recordings.names])  # silent ones are left out
-        network, started = _network(name, data, network_settings, starter, seed)
+        if name == LOG_MEL_CNN:
+            settings = replace(settings, learn_from=SEGMENTS)  # a baseline, as published
+        network, started = _network(name, data, network_settings, starter, seed, settings.attention)
         return name, hold_out(
             network,
             recordings,
@@ -298,7 +300,7 @@ def _hold_out(
 
 
 def _network(
-    name: str, data: Labelled, network_settings: NetworkSettings, starter: Starter | None, seed: int
+    name: str, data: Labelled, network_settings: NetworkSettings, starter: Starter | None, seed: int, attention: bool
 ) -> tuple[Hearing, bool]:
     """A network to fit, and whether all of it is the starter's."""
     segments, grades, head = data.folder.settings, len(data.grades), network_settings.head
@@ -306,7 +308,8 @@ def _network(
     if name == LOG_MEL_CNN:
         return LogMelCNN(samples, rate, grades, head, seed), False
     chosen = NETWORKS[name.removesuffix(UNSTARTED)]
-    return new_network(chosen, plan_for(samples, network_settings), rate, grades, head, starter, seed)
+    plan = plan_for(samples, network_settings)
+    return new_network(chosen, plan, rate, grades, head, starter, seed, attention=attention)
 
 
 def _grader(network_settings: NetworkSettings) -> str:

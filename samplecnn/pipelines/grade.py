@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
@@ -220,6 +221,7 @@ class _Run:
         told = [json.loads(row["meta"]) for row in rows]
         probs_SG = np.concatenate([np.frombuffer(row["probs"], np.float64).reshape(-1, grades) for row in rows])
         embedding_SE = np.concatenate([np.frombuffer(row["embedding"], np.float32) for row in rows])
+        attention_S = np.concatenate([np.frombuffer(row["attention"], np.float64) for row in rows])
         start_s = [start for part in told for start in part[START_S]]
         course = meta[COURSE_FEATURES]
         outputs = SegmentOutputs(
@@ -227,6 +229,7 @@ class _Run:
             embedding_SE.reshape(len(probs_SG), -1),
             np.array([share for part in told for share in part[ACTIVITY]], np.float32),
             np.array(start_s),
+            attention_S=attention_S,
             **({} if course is None else {"course_C": np.array(course)}),
         )
         item = {**meta["item"], MODEL_ID: self._card.model_id}
@@ -401,13 +404,13 @@ class WindowGrader:
         self._samples = card.settings.segment_samples
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        probs, embeddings = [], []
+        told: dict[str, list[bytes]] = {"probs": [], "embedding": [], "attention": []}
         for windows in batch["windows"]:
-            if not windows:  # of a recording that failed before it came here
-                probs.append(b"")
-                embeddings.append(b"")
-                continue
-            heard = self._grader.hear(np.frombuffer(windows, np.float32).reshape(-1, self._samples))
-            probs.append(heard[0].tobytes())
-            embeddings.append(heard[1].tobytes())
-        return {"meta": list(batch["meta"]), "number": list(batch["number"]), "probs": probs, "embedding": embeddings}
+            # There are none of a recording that failed before it came here.
+            windows_ST = np.frombuffer(windows, np.float32).reshape(-1, self._samples)
+            heard: tuple[npt.NDArray[Any], ...] = (np.empty(0),) * len(told)
+            if len(windows_ST):
+                heard = self._grader.hear(windows_ST)
+            for column, values in zip(told.values(), heard, strict=True):
+                column.append(values.tobytes())
+        return {"meta": list(batch["meta"]), "number": list(batch["number"]), **told}

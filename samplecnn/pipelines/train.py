@@ -133,6 +133,7 @@ def train(
             settings=settings,
             grades=data.grades,
             network=network_settings.network,
+            attention=fit_settings.attention,
             head=network_settings.head,
             merge=state["merge"]["chosen"],
             merge_parameters=state["merge"]["rules"][state["merge"]["chosen"]],
@@ -260,7 +261,14 @@ def _worker(config: dict[str, Any]) -> None:
         segments, grades = data.folder.settings, len(data.grades)
         plan, seed = plan_for(segments.segment_samples, settings), config["seed"]
         network, started = new_network(
-            settings.network, plan, segments.sample_rate, grades, settings.head, config["starter"], seed
+            settings.network,
+            plan,
+            segments.sample_rate,
+            grades,
+            settings.head,
+            config["starter"],
+            seed,
+            attention=config["fit"].attention,
         )
         device = own_device()
         starter = copy.deepcopy(network) if started and first else None

@@ -1,5 +1,6 @@
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import EvaluationSettings
 from samplecnn.labels import LabelSettings
 from samplecnn.pipelines.evaluate import evaluate
+from samplecnn.pipelines.grade import grade
 from samplecnn.pipelines.labelled import labelled
 from samplecnn.pipelines.prepare import prepare
 from samplecnn.pipelines.train import train
@@ -107,6 +109,20 @@ def test_an_evaluation_of_the_same_model_calibrates_it_and_of_another_is_refused
     Path(place, METRICS_JSON).write_text(re.sub('"least_confidence": [0-9.]+', '"least_confidence": 0.41', told))
     assert "no grade below a confidence of 0.41" in trained(FIT)
     assert model_folder.load(str(model))[0].least_confidence == 0.41
+
+
+def test_from_recordings_a_model_learns_how_much_a_segment_counts_and_grades(segments, recordings, tmp_path):
+    on_recordings = replace(FIT, learn_from="recordings", epochs=1)
+    model, grades = str(tmp_path / "model"), tmp_path / "grades"
+    train(segments, str(recordings[1]), model, LabelSettings(), NetworkSettings(), on_recordings, seed=0, workers=2)
+
+    card, network = model_folder.load(model)
+    assert card.attention
+    assert network.attention is not None
+    assert "attention" in card.metrics["rules"]
+    by_attention = replace(card, merge="attention", merge_parameters=card.metrics["rules"]["attention"])
+    model_folder.publish(model, by_attention, network.state_dict())
+    assert grade(str(recordings[0]), model, str(grades), workers=1).done == 12
 
 
 @pytest.mark.slow
