@@ -38,9 +38,12 @@ def main() -> None:
             parser.error(f"{name}: choose among {', '.join((*MODULES, *SLOW))}")
     tables: dict[str, list[Table]] = {}
     for name in args.names or MODULES:
-        tables[name] = importlib.import_module(f"benchmarks.{name}").run(args.quick)
-        for table in tables[name]:
+        tables[name] = []
+        for table in importlib.import_module(f"benchmarks.{name}").run(
+            args.quick
+        ):  # one after another, as they are done
             print(f"{table.markdown()}\n", flush=True)
+            tables[name].append(table)
     if not args.quick:
         print(f"written to {write(tables)}")
 

@@ -4,8 +4,9 @@ Question: kappa on performers (or pieces) that were not heard, where grades foll
 recordings, the ear's corpus), and where they differ in nothing but what takes minutes: a tempo that slides, memory
 slips, dynamics that fade (153 recordings; of the faults that a segment can tell, all grades have the same). Baseline:
 the mean over segments; "above" is the kappa beyond it, both resampled together, and p of as large a difference where
-the two are dealt anew to each group. Noise guard: every rule merges what one network said, three seeds of folds, start
-and draws; 95 % intervals over what is held out. And what does the course of a recording cost beside hearing it?
+the two are dealt anew to each group. "End to end" is the same network trained from whole recordings, its attention with
+it (--learn-from recordings). Noise guard: all other rules merge what one network said, three seeds of folds, start and
+draws; 95 % intervals over what is held out. And what does the course of a recording cost beside hearing it?
 
     python -m benchmarks context
 
@@ -17,7 +18,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -38,6 +39,7 @@ from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
 from samplecnn.merge import (
     Activity,
+    Attended,
     Course,
     LinearSoftmax,
     Mean,
@@ -70,6 +72,8 @@ RULES: dict[str, Fit] = {
     "sequence": lambda segments_R, grade_R, group_R: fit_learnt(SequenceContext, segments_R, grade_R, 0),
     CHOSEN: lambda segments_R, grade_R, group_R: learn_to_merge(segments_R, grade_R, group_R, 0).rule,
 }
+END_TO_END: dict[str, MergeRule] = {"end to end, mean": Mean(), "end to end, attention": Attended()}
+ON_RECORDINGS = FitSettings(learn_from="recordings", crops=8, batch_size=32)
 PLAN, RATE = plan_for(5000), 500
 EAR = 156
 WAYS = ((PERFORMER, 0), (PERFORMER, 1), (PERFORMER, 2), (PIECE, 0))
@@ -77,25 +81,32 @@ WAYS = ((PERFORMER, 0), (PERFORMER, 1), (PERFORMER, 2), (PIECE, 0))
 
 @dataclass(frozen=True)
 class Task:
-    """One cross-validation: which corpus, what splits keep apart, folds, seed."""
+    """One cross-validation: which corpus, what splits keep apart, folds, seed; end_to_end: how whole recordings are
+    learnt from beside it, None: not at all."""
 
     recordings: int
     group: str
     folds: int
     seed: int
     fit: FitSettings
+    end_to_end: FitSettings | None = None
 
 
-def run(quick: bool) -> list[Table]:
+def run(quick: bool) -> Iterator[Table]:
     """A table a corpus, and the costs."""
     if quick:
-        return [_table("Quick", [Task(15, PERFORMER, 3, 0, FitSettings(epochs=1, crops=1))]), _costs(15)]
-    tasks = {count: [Task(count, group, 5, seed, FitSettings()) for group, seed in WAYS] for count in (EAR, GLOBAL)}
-    return [
-        _table("Everything differs: 156 recordings by 52 performers", tasks[EAR]),
-        _table("Only what takes minutes differs: 153 recordings by 51 performers", tasks[GLOBAL]),
-        _costs(EAR),
-    ]
+        short, whole = FitSettings(epochs=1, crops=1), replace(ON_RECORDINGS, epochs=1, crops=2, batch_size=16)
+        yield _table("Quick", [Task(15, PERFORMER, 3, 0, short, whole)])
+        yield _costs(15)
+        return
+    for title, count in (
+        ("Only what takes minutes differs: 153 recordings by 51 performers", GLOBAL),
+        ("Everything differs: 156 recordings by 52 performers", EAR),
+    ):
+        yield _table(
+            title, [Task(count, group, 5, seed, FitSettings(), None if seed else ON_RECORDINGS) for group, seed in WAYS]
+        )
+    yield _costs(EAR)
 
 
 def _table(title: str, tasks: list[Task]) -> Table:
@@ -113,21 +124,27 @@ def _merged(task: Task) -> list[tuple[str | float, ...]]:
         group_R = [str(getattr(planned, task.group)) for planned in corpus.planned]
         recordings = replace(corpus.recordings, groups=tuple(group_R))
         parted = splits(recordings.grade_R, [group_R], task.folds, task.seed)
-        stated = {name: np.zeros(len(recordings), np.int64) for name in RULES}
-        score = {name: np.zeros(len(recordings)) for name in RULES}
+        names = [*RULES, *(END_TO_END if task.end_to_end else ())]
+        stated = {name: np.zeros(len(recordings), np.int64) for name in names}
+        score = {name: np.zeros(len(recordings)) for name in names}
         chosen = 0
         for split in parted:
-            segments_R, taught_R = _segments(recordings, split, task)
+            segments_R, taught_R = _segments(recordings, split, task.fit, task.seed)
+            whole_R = _segments(recordings, split, task.end_to_end, task.seed)[0] if task.end_to_end else []
             learn, given_R = np.flatnonzero(split.learn_R).tolist(), recordings.grade_R[split.learn_R]
-            for name, fitted in RULES.items():
-                rule = fitted([taught_R[i] for i in learn], given_R, [group_R[i] for i in learn])
-                score_R = np.array([merged.score for s in segments_R if (merged := rule(s))])  # none of them is silent
+            for name in names:
+                if name in RULES:
+                    said_R = segments_R
+                    rule = RULES[name]([taught_R[i] for i in learn], given_R, [group_R[i] for i in learn])
+                else:
+                    said_R, rule = whole_R, END_TO_END[name]
+                score_R = np.array([merged.score for s in said_R if (merged := rule(s))])  # none of them is silent
                 cuts_K = cuts_at_shares(score_R[split.learn_R], given_R, len(GRADES))
                 score[name][split.held_R] = score_R[split.held_R]
                 stated[name][split.held_R] = (score_R[split.held_R, None] > cuts_K).sum(axis=1)
                 chosen += name == CHOSEN and isinstance(rule, Course)
     rows: list[tuple[str | float, ...]] = []
-    for name in RULES:
+    for name in names:
         m = evaluate(recordings.grade_R, stated[name], np.eye(len(GRADES))[stated[name]], [group_R], task.seed)
         pair = (recordings.grade_R, stated[name], stated[MEAN], [group_R], task.seed)
         above = ("-", "-") if name == MEAN else (str(kappa_difference(*pair)), kappa_difference_p(*pair))
@@ -139,16 +156,19 @@ def _merged(task: Task) -> list[tuple[str | float, ...]]:
     return rows
 
 
-def _segments(recordings: RecordingSet, split: Split, task: Task) -> tuple[list[SegmentOutputs], list[SegmentOutputs]]:
+def _segments(
+    recordings: RecordingSet, split: Split, settings: FitSettings, seed: int
+) -> tuple[list[SegmentOutputs], list[SegmentOutputs]]:
     """What the default network, trained on what a split learns from, says of all recordings; and what merging is learnt
     from: the same, or where training has left the starter what that said (cross_validation.merging_after)."""
-    starter = starter_for(task.fit.init, RATE, PLAN)
-    name = NetworkSettings.network
-    network, started = new_network(name, PLAN, RATE, len(GRADES), DEFAULT_HEAD, starter, task.seed)
+    starter, name = starter_for(settings.init, RATE, PLAN), NetworkSettings.network
+    network, started = new_network(
+        name, PLAN, RATE, len(GRADES), DEFAULT_HEAD, starter, seed, attention=settings.attention
+    )
     assert started, "a starter ships for these segments"
     as_it_was, best_epoch = copy.deepcopy(network).eval(), 0
-    train, valid = held_back(recordings.subset(np.flatnonzero(split.learn_R)), task.seed)
-    for report in fit(network, train, valid, task.fit, seed=task.seed, device=DEVICE, started=started):
+    train, valid = held_back(recordings.subset(np.flatnonzero(split.learn_R)), seed)
+    for report in fit(network, train, valid, settings, seed=seed, device=DEVICE, started=started):
         best_epoch = report.epoch if report.best else best_epoch
     said = _said(network, recordings)
     return said, _said(as_it_was, recordings) if best_epoch else said

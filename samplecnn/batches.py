@@ -32,6 +32,7 @@ from samplecnn.segments import (
     grading_windows,
     playing,
     rebuild,
+    seconds_of_playing,
 )
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,8 @@ class RecordingSet:
 
     path: file of float32 samples; recording i lies in it at start_R[i], length_R[i] samples long. active_RF: one array
     of frame flags a recording; gain_R: what brings the recording to unit RMS over its active frames; grade_R: 0 is the
-    worst; groups: recordings of one group are never parted by a split. left_out: names of recordings that are too
-    silent to learn from.
+    worst; groups: recordings of one group are never parted by a split. left_out: names of recordings with too little
+    playing to learn from.
     """
 
     path: str
@@ -103,8 +104,8 @@ def read_recordings(
     """The labelled recordings, by name, out of shards that hold them among others.
 
     labels: by the recording's name in the shards; folder: where the file of samples is written, the caller's to delete.
-    Silent recordings are left out and named. Raises JobError where a labelled recording lies in the shards twice, in
-    part or not at all, which the commit log excludes.
+    Recordings with too little playing to be graded are left out and named. Raises JobError where a labelled recording
+    lies in the shards twice, in part or not at all, which the commit log excludes.
     """
     path = os.path.join(folder, SAMPLES_FILE)
     found: dict[str, tuple[int, int, Bool, float]] = {}
@@ -119,14 +120,19 @@ def read_recordings(
             except ValueError as error:
                 raise JobError(f"{name}: its segments cannot be put together ({error}): prepare again") from None
             windows, gain = audible_windows(waveform_T, active_F, settings)
-            if windows.activity_S.max() < SILENT_SEGMENT_ACTIVITY:
+            silent = windows.activity_S.max() < SILENT_SEGMENT_ACTIVITY
+            if silent or seconds_of_playing(active_F) < settings.least_playing_s:
                 left_out.append(name)
                 continue
             sink.write(np.ascontiguousarray(waveform_T, np.float32).data)
             found[name] = (position, len(waveform_T), active_F, gain)
             position += len(waveform_T)
     if left_out:
-        log.warning("%d labelled recordings are silent and left out: %s", len(left_out), ", ".join(left_out[:5]))
+        log.warning(
+            "%d labelled recordings hold too little playing and are left out: %s",
+            len(left_out),
+            ", ".join(left_out[:5]),
+        )
     if missing := sorted(set(labels) - set(found) - set(left_out)):
         raise JobError(f"{missing[0]}: not in the segments ({len(missing)} such recordings): prepare again")
     names = tuple(sorted(found))

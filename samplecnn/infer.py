@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from samplecnn.contract import LAST_SEGMENT_SHARE
 from samplecnn.errors import RecordingError
 from samplecnn.hearing import Hearing
 from samplecnn.merge import Merged, SegmentOutputs, stated_grade
@@ -97,9 +96,7 @@ def merge_windows(card: ModelCard, outputs: SegmentOutputs, playing_s: float) ->
     merged = card.rule()(outputs)
     if merged is None:
         return _not_gradable(SILENT, outputs)
-    # The network hears a segment at once. A window that is mostly padding is little it has learnt from, and has no say
-    # beside others (segments.py): nor is it enough where it is all there is.
-    least_s = LAST_SEGMENT_SHARE * card.settings.segment_s
+    least_s = card.settings.least_playing_s
     if playing_s < least_s:
         return _not_gradable(f"too little playing: {playing_s:.2f} s, less than {least_s:g} s: {A_PERSON}", outputs)
     grade = stated_grade(merged.probs_G, card.cuts)

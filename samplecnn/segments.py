@@ -67,6 +67,12 @@ class SegmentSettings:
         return round(self.segment_s * self.sample_rate)
 
     @property
+    def least_playing_s(self) -> float:
+        """Less playing than this in a whole recording is not enough to learn from or to grade: the network hears a
+        segment at once, and one that is mostly padding is little it has learnt from."""
+        return LAST_SEGMENT_SHARE * self.segment_s
+
+    @property
     def hop_samples(self) -> int:
         return round(self.hop_s * self.sample_rate)
 
