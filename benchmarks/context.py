@@ -5,7 +5,8 @@ recordings, the ear's corpus), and where they differ in nothing but what takes m
 slips, dynamics that fade (153 recordings; of the faults that a segment can tell, all grades have the same). Baseline:
 the mean over segments; "above" is the kappa beyond it, both resampled together, and p of as large a difference where
 the two are dealt anew to each group. "End to end" is the same network trained from whole recordings, its attention with
-it (--learn-from recordings). Noise guard: all other rules merge what one network said, three seeds of folds, start and
+it (--learn-from recordings). Ceiling: a regression that is told the size of every fault of the player, as drawn, and
+hears nothing. Noise guard: all other rules merge what one network said, three seeds of folds, start and
 draws; 95 % intervals over what is held out. And what does the course of a recording cost beside hearing it?
 
     python -m benchmarks context
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,9 @@ from benchmarks.measure import Table
 from benchmarks.trials import DEVICE, GLOBAL, generated
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.bags import GatedAttention, SequenceContext, fit_learnt
+from samplecnn.baselines import held_out_logistic
 from samplecnn.batches import RecordingSet, held_back
+from samplecnn.calibration import stated_by_shares
 from samplecnn.contract import PERFORMER, PIECE
 from samplecnn.fit import fit
 from samplecnn.folds import Split, splits
@@ -48,6 +51,7 @@ from samplecnn.merge import (
     Spread,
     Vote,
     cuts_at_shares,
+    expected_score,
 )
 from samplecnn.merging import fit_rule, learn_to_merge
 from samplecnn.metrics import evaluate, kappa_difference, kappa_difference_p
@@ -60,7 +64,7 @@ from samplecnn.tempo import course_of
 Int64 = npt.NDArray[np.int64]
 Fit = Callable[[list[SegmentOutputs], Int64, list[str]], MergeRule]
 
-MEAN, CHOSEN = "mean", "chosen"
+MEAN, CHOSEN, TOLD = "mean", "chosen", "told every fault"
 RULES: dict[str, Fit] = {
     MEAN: lambda segments_R, grade_R, group_R: Mean(),
     "vote": lambda segments_R, grade_R, group_R: Vote(),
@@ -74,6 +78,7 @@ RULES: dict[str, Fit] = {
 }
 END_TO_END: dict[str, MergeRule] = {"end to end, mean": Mean(), "end to end, attention": Attended()}
 ON_RECORDINGS = FitSettings(learn_from="recordings", crops=8, batch_size=32)
+LEAST_FAULT = 1e-6  # 0 has no logarithm
 PLAN, RATE = plan_for(5000), 500
 EAR = 156
 WAYS = ((PERFORMER, 0), (PERFORMER, 1), (PERFORMER, 2), (PIECE, 0))
@@ -143,8 +148,12 @@ def _merged(task: Task) -> list[tuple[str | float, ...]]:
                 score[name][split.held_R] = score_R[split.held_R]
                 stated[name][split.held_R] = (score_R[split.held_R, None] > cuts_K).sum(axis=1)
                 chosen += name == CHOSEN and isinstance(rule, Course)
+        fault_RX = np.log([[LEAST_FAULT + size for size in asdict(p.faults).values()] for p in corpus.planned])
+        told_RG = held_out_logistic(fault_RX, recordings.grade_R, parted, len(GRADES))
+        stated[TOLD] = stated_by_shares(told_RG, recordings.grade_R, parted)
+        score[TOLD] = np.array([expected_score(probs_G) for probs_G in told_RG])
     rows: list[tuple[str | float, ...]] = []
-    for name in names:
+    for name in (*names, TOLD):
         m = evaluate(recordings.grade_R, stated[name], np.eye(len(GRADES))[stated[name]], [group_R], task.seed)
         pair = (recordings.grade_R, stated[name], stated[MEAN], [group_R], task.seed)
         above = ("-", "-") if name == MEAN else (str(kappa_difference(*pair)), kappa_difference_p(*pair))
