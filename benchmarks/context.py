@@ -79,7 +79,8 @@ RULES: dict[str, Fit] = {
 END_TO_END: dict[str, MergeRule] = {"end to end, mean": Mean(), "end to end, attention": Attended()}
 ON_RECORDINGS = FitSettings(learn_from="recordings", crops=8, batch_size=32)
 LEAST_FAULT = 1e-6  # 0 has no logarithm
-PLAN, RATE = plan_for(5000), 500
+RATE, FINER_RATE = 500, 2000
+SEGMENT_S = 10
 EAR = 156
 WAYS = ((PERFORMER, 0), (PERFORMER, 1), (PERFORMER, 2), (PIECE, 0))
 
@@ -95,6 +96,7 @@ class Task:
     seed: int
     fit: FitSettings
     end_to_end: FitSettings | None = None
+    sample_rate: int = RATE
 
 
 def run(quick: bool) -> Iterator[Table]:
@@ -111,6 +113,8 @@ def run(quick: bool) -> Iterator[Table]:
         yield _table(
             title, [Task(count, group, 5, seed, FitSettings(), None if seed else ON_RECORDINGS) for group, seed in WAYS]
         )
+        finer = Task(count, PERFORMER, 5, 0, FitSettings(), sample_rate=FINER_RATE)
+        yield _table(f"The same at {FINER_RATE} Hz", [finer])
     yield _costs(EAR)
 
 
@@ -125,7 +129,7 @@ def _merged(task: Task) -> list[tuple[str | float, ...]]:
     """One row a rule."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
-        corpus = generated(task.recordings, RATE, PLAN.segment_samples, folder)
+        corpus = generated(task.recordings, task.sample_rate, SEGMENT_S * task.sample_rate, folder)
         group_R = [str(getattr(planned, task.group)) for planned in corpus.planned]
         recordings = replace(corpus.recordings, groups=tuple(group_R))
         parted = splits(recordings.grade_R, [group_R], task.folds, task.seed)
@@ -170,10 +174,7 @@ def _segments(
 ) -> tuple[list[SegmentOutputs], list[SegmentOutputs]]:
     """What the default network, trained on what a split learns from, says of all recordings; and what merging is learnt
     from: the same, or where training has left the starter what that said (cross_validation.merging_after)."""
-    starter, name = starter_for(settings.init, RATE, PLAN), NetworkSettings.network
-    network, started = new_network(
-        name, PLAN, RATE, len(GRADES), DEFAULT_HEAD, starter, seed, attention=settings.attention
-    )
+    network, started = _network(recordings.settings.sample_rate, settings, seed)
     assert started, "a starter ships for these segments"
     as_it_was, best_epoch = copy.deepcopy(network).eval(), 0
     train, valid = held_back(recordings.subset(np.flatnonzero(split.learn_R)), seed)
@@ -183,13 +184,20 @@ def _segments(
     return said, _said(as_it_was, recordings) if best_epoch else said
 
 
+def _network(sample_rate: int, settings: FitSettings, seed: int) -> tuple[Hearing, bool]:
+    plan, name = plan_for(SEGMENT_S * sample_rate), NetworkSettings.network
+    starter = starter_for(settings.init, sample_rate, plan)
+    attention = settings.attention
+    return new_network(name, plan, sample_rate, len(GRADES), DEFAULT_HEAD, starter, seed, attention=attention)
+
+
 def _said(network: Hearing, recordings: RecordingSet) -> list[SegmentOutputs]:
     found = []
     for i in range(len(recordings)):
         windows, waveform_T, gain = recordings.windows(i), recordings.waveform(i), float(recordings.gain_R[i])
         outputs_SO, embedding_SE, attention_S = hear(network, waveform_T, gain, windows, DEVICE)
         probs_SG = HEADS[DEFAULT_HEAD].probs(outputs_SO).numpy()
-        course_C = course_of(waveform_T, recordings.active_RF[i], gain, RATE)
+        course_C = course_of(waveform_T, recordings.active_RF[i], gain, recordings.settings.sample_rate)
         found.append(
             SegmentOutputs(
                 probs_SG,
@@ -205,10 +213,9 @@ def _said(network: Hearing, recordings: RecordingSet) -> list[SegmentOutputs]:
 
 def _costs(count: int) -> Table:
     torch.set_num_threads(1)
-    starter = starter_for(FitSettings().init, RATE, PLAN)
-    network, _ = new_network(NetworkSettings.network, PLAN, RATE, len(GRADES), DEFAULT_HEAD, starter, 0)
+    network, _ = _network(RATE, FitSettings(), seed=0)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
-        recordings = generated(count, RATE, PLAN.segment_samples, folder).recordings
+        recordings = generated(count, RATE, SEGMENT_S * RATE, folder).recordings
         begun = time.process_time()
         for i in range(len(recordings)):
             gain = float(recordings.gain_R[i])
