@@ -12,22 +12,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from samplecnn import metrics
-from samplecnn.attention import attended
 from samplecnn.augment import augment
-from samplecnn.batches import Batch, Items, RecordingSet, batch, epoch_items
+from samplecnn.batches import Batch, Items, RecordingSet, epoch_items
 from samplecnn.batchnorm import keep_statistics
 from samplecnn.errors import JobError
 from samplecnn.hearing import Hearing
-from samplecnn.infer import hear
-from samplecnn.merge import ATTENTION, DEFAULT_MERGE, SegmentOutputs, merge_rule, stated_grade
+from samplecnn.lessons import Examined, Lesson, RecordingGrades, SegmentGrades
 from samplecnn.optimisers import OPTIMISERS, Recipe, parameter_groups
-from samplecnn.ordinal import DEFAULT_HEAD, HEADS
+from samplecnn.ordinal import DEFAULT_HEAD
 from samplecnn.recipe import FitSettings
 
 log = logging.getLogger(__name__)
@@ -36,7 +33,6 @@ log = logging.getLogger(__name__)
 
 # Of the learning rate: at the whole rate SampleCNN forgot what the starter had taught it (docs/ear.md).
 STARTED = 0.1
-LEAST_PROBABILITY = 1e-12  # 0 has no logarithm
 
 # What torch.save writes and torch.load(weights_only=True) reads: tensors, numbers, strings, lists and dicts of them.
 State = dict[str, Any]
@@ -46,8 +42,8 @@ State = dict[str, Any]
 class EpochReport:
     """How training stands after an epoch (counted from 1).
 
-    Losses are what the head charges a segment, or for a network with attention a recording; in nats for cross-entropy,
-    where chance is log(grades). valid_*: on the recordings held out, by
+    Losses are what the lesson charges: of grades by cross-entropy nats a segment, or a recording, where chance is
+    log(grades); of pairs nats, where it is log(2). valid_*: on the recordings held out, by
     recording, None where there are none. best: the weights of this epoch are the best so far. state: all that is needed
     to go on from here, its "best" the weights to keep.
     """
@@ -66,6 +62,7 @@ class EpochReport:
         text = f"epoch {self.epoch}/{self.epochs}: loss {self.train_loss:.3f}"
         if self.valid_loss is not None:
             text += f", held out: loss {self.valid_loss:.3f}, accuracy {self.valid_accuracy:.2f}"
+        if self.valid_kappa is not None:
             text += f", kappa {self.valid_kappa:.2f}"
         return text + (" (best so far)" if self.best else "")
 
@@ -79,13 +76,13 @@ def fit(
     seed: int,
     device: torch.device,
     head: str = DEFAULT_HEAD,
+    lesson: Lesson | None = None,
     started: bool = False,
     state: State | None = None,
 ) -> Iterator[EpochReport]:
     """Train the network in place, yielding after each epoch; when the generator ends it holds the best weights.
 
-    A network with attention learns from recordings: --crops windows of each are merged by it, and the loss is that of
-    the grade that they make together.
+    lesson: what is learnt (lessons.py); None: grades, from what the settings say.
     valid: decides which epoch is best (lowest loss) and when to stop; None: the last epoch is best. started: the
     whole network is a starter's; then it learns at STARTED of the rate, keeps BatchNorm's statistics, and is best as
     it is, before any epoch, unless one is better by more than the standard error of that difference over valid's
@@ -95,6 +92,7 @@ def fit(
     Under torch.distributed every worker calls this with the same arguments and gets the same reports.
     """
     network.to(device)
+    lesson = lesson or _lesson(settings, head)
     recipe = OPTIMISERS[settings.recipe]
     rank, world = _rank_and_world()
     parallel: nn.Module = _Learning(network)
@@ -110,7 +108,7 @@ def fit(
         best_loss, best, start_loss_R = state["best_loss"], state["best"], state["start_loss"]
     elif valid is not None and started:
         network.eval()
-        start_loss_R = _validate(network, valid, head, device, rank, world)[0]
+        start_loss_R = _validate(network, valid, lesson, device, rank, world)[0]
         best_loss = float(np.mean(start_loss_R))
     highest = settings.learning_rate * (STARTED if started else 1.0)
 
@@ -122,7 +120,7 @@ def fit(
             stage, begun, stale = stage + 1, epoch, 0
             network.load_state_dict(best)
             optimiser = _optimiser(recipe, network, settings)
-        items = epoch_items(train, seed, epoch, settings.crops, settings.batch_size, settings.windows_together)
+        items = epoch_items(train, seed, epoch, settings.crops, settings.batch_size, lesson.together)
         steps = len(items) // settings.batch_size
         network.train()
         if started:
@@ -133,17 +131,17 @@ def fit(
             rate = recipe.rate(highest, stage, taken, settings.epochs * steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate / STARTED if started and group["fresh"] else rate
-            share = _shared_batch(train, items, step, settings, rank, world)
+            share = _shared_batch(train, items, step, settings, lesson, rank, world)
             outputs_BO, attention_B = parallel(share.waveform_BT.to(device), share.key_B)
-            loss = _loss(head, outputs_BO, attention_B, share, settings.windows_together)
+            loss = lesson.loss(outputs_BO, attention_B, share)
             network.zero_grad()
-            charged = settings.batch_size // settings.windows_together
-            torch.autograd.backward(loss * (world / charged))  # DDP takes the mean over workers
+            # DDP takes the mean over workers.
+            torch.autograd.backward(loss * (world * lesson.together / settings.batch_size))
             optimiser.step()
             total += loss.detach()
-        train_loss = float(_sum_over_workers(total)) / (len(items) // settings.windows_together)
+        train_loss = float(_sum_over_workers(total)) * lesson.together / len(items)
         network.eval()
-        checked = _validate(network, valid, head, device, rank, world) if valid is not None else None
+        checked = _validate(network, valid, lesson, device, rank, world) if valid is not None else None
         valid_loss = float(np.mean(checked[0])) if checked else None
         if not math.isfinite(train_loss) or (valid_loss is not None and not math.isfinite(valid_loss)):
             raise JobError(
@@ -182,6 +180,10 @@ def fit(
     network.eval()
 
 
+def _lesson(settings: FitSettings, head: str) -> Lesson:
+    return RecordingGrades(head, settings.crops) if settings.attention else SegmentGrades(head)
+
+
 class _Learning(nn.Module):
     """outputs_BO and attention_B of a network, in the one pass that DistributedDataParallel asks for."""
 
@@ -193,19 +195,6 @@ class _Learning(nn.Module):
         outputs_BO, embedding_BE = self.network.hear(waveform_BT, key_B)
         attention = self.network.attention
         return outputs_BO, attention(embedding_BE) if attention else outputs_BO.new_zeros(len(outputs_BO))
-
-
-def _loss(head: str, outputs_BO: Tensor, attention_B: Tensor, share: Batch, together: int) -> Tensor:
-    """What these segments are charged, added up; or so many together, whose grade is merged by attention."""
-    grade_B = share.grade_B.to(outputs_BO.device)
-    if together == 1:
-        return HEADS[head].loss(outputs_BO, grade_B).sum()
-    probs_BG = HEADS[head].probs(outputs_BO)
-    probs_RSG = probs_BG.view(-1, together, probs_BG.shape[1])
-    activity_RS = share.activity_B.to(outputs_BO.device).view(-1, together)
-    probs_RG, _ = attended(probs_RSG, attention_B.view(-1, together), activity_RS)
-    grade_R = grade_B.view(-1, together)[:, :1]
-    return -torch.log(probs_RG.gather(1, grade_R).clamp(min=LEAST_PROBABILITY)).sum()
 
 
 def _optimiser(recipe: Recipe, network: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
@@ -222,46 +211,28 @@ def _stage_is_over(
     return stale >= settings.patience
 
 
-def _shared_batch(train: RecordingSet, items: Items, step: int, settings: FitSettings, rank: int, world: int) -> Batch:
-    """This worker's contiguous part of a global batch, augmented; the parts differ by at most one segment, or by one
-    recording's where segments stay together."""
-    start, together = step * settings.batch_size, settings.windows_together
-    size = settings.batch_size // together
-    first, end = (start + together * (size * part // world) for part in (rank, rank + 1))
-    share = batch(train, items.part(first, end))
+def _shared_batch(
+    train: RecordingSet, items: Items, step: int, settings: FitSettings, lesson: Lesson, rank: int, world: int
+) -> Batch:
+    """This worker's contiguous part of a global batch, augmented; the parts differ by at most one item."""
+    start, size = step * settings.batch_size, settings.batch_size // lesson.together
+    first, end = (start + lesson.together * (size * part // world) for part in (rank, rank + 1))
+    share = lesson.batch(train, items.part(first, end))
     heard_BT = augment(share.waveform_BT, share.key_B, train.settings.sample_rate, settings.augmentations)
     return replace(share, waveform_BT=heard_BT)
 
 
 def _validate(
-    network: Hearing, valid: RecordingSet, head: str, device: torch.device, rank: int, world: int
-) -> tuple[list[float], float, float]:
-    """Loss of each recording (the mean over its windows that are not silent; with attention that of its grade),
-    accuracy and kappa of the merged grades; the recordings are shared out over the workers."""
-    rule = merge_rule(ATTENTION if network.attention else DEFAULT_MERGE, {})
-    loss_R = torch.zeros(len(valid), dtype=torch.float64, device=device)
-    grade_R = torch.zeros(len(valid), dtype=torch.int64, device=device)
+    network: Hearing, valid: RecordingSet, lesson: Lesson, device: torch.device, rank: int, world: int
+) -> tuple[list[float], float, float | None]:
+    """Loss of each recording, accuracy, and kappa where grades are learnt; the recordings are shared out over the
+    workers."""
+    found_XR = torch.zeros((len(Examined._fields), len(valid)), dtype=torch.float64, device=device)
     for i in range(rank, len(valid), world):
-        windows, given = valid.windows(i), int(valid.grade_R[i])
-        said = hear(network, valid.waveform(i), float(valid.gain_R[i]), windows, device)
-        probs_SG, attention_S = HEADS[head].probs(said.outputs_SO).numpy(), said.attention_S.double().numpy()
-        if not (np.isfinite(probs_SG).all() and np.isfinite(attention_S).all()):
-            loss_R[i] = math.nan
-            continue
-        embedding_SE = said.embedding_SE.numpy()
-        merged = rule(
-            SegmentOutputs(probs_SG, embedding_SE, windows.activity_S, windows.start_s, attention_S=attention_S)
-        )
-        assert merged is not None, "read_recordings leaves silent recordings out"
-        if network.attention:
-            loss_R[i] = -math.log(max(float(merged.probs_G[given]), LEAST_PROBABILITY))
-        else:
-            loss_S = HEADS[head].loss(said.outputs_SO, torch.full((len(probs_SG),), given)).double()
-            loss_R[i] = (loss_S * torch.from_numpy(merged.weight_S)).sum().to(device)
-        grade_R[i] = stated_grade(merged.probs_G)
-    predicted_R: npt.NDArray[np.int64] = _sum_over_workers(grade_R).cpu().numpy()
-    accuracy = float((predicted_R == valid.grade_R).mean())
-    return _sum_over_workers(loss_R).tolist(), accuracy, metrics.kappa(valid.grade_R, predicted_R)
+        found_XR[:, i] = torch.tensor(lesson.examine(network, valid, i, device), dtype=torch.float64)
+    loss_R, right_R, stated_R = _sum_over_workers(found_XR).cpu().numpy()
+    agreement = metrics.kappa(valid.grade_R, stated_R.astype(np.int64)) if lesson.graded else None
+    return loss_R.tolist(), float(right_R.mean()), agreement
 
 
 def _rank_and_world() -> tuple[int, int]:

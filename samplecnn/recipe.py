@@ -100,7 +100,7 @@ class FitSettings:
             raise UserError(
                 "--learn-from recordings: choose --crops 2 or more: of one segment there is nothing to merge"
             )
-        if self.batch_size % self.windows_together:
+        if self.learn_from == RECORDINGS and self.batch_size % self.crops:
             raise UserError(
                 f"--batch-size {self.batch_size}: choose a multiple of --crops ({self.crops}), whole recordings"
             )
@@ -116,11 +116,6 @@ class FitSettings:
     def attention(self) -> bool:
         """Does the network learn how much a segment counts?"""
         return self.learn_from == RECORDINGS
-
-    @property
-    def windows_together(self) -> int:
-        """How many windows of a recording are one item to learn from."""
-        return self.crops if self.learn_from == RECORDINGS else 1
 
     @property
     def augmentations(self) -> frozenset[str]:
