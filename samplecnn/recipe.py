@@ -6,7 +6,7 @@ recipe has stands in optimisers.py.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from samplecnn.errors import UserError
@@ -121,6 +121,23 @@ class FitSettings:
     def augmentations(self) -> frozenset[str]:
         """The names of the changes that are on."""
         return frozenset() if self.augment == NO_AUGMENTATION else frozenset(self.augment.split(","))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlabelledSettings:
+    """How a network learns from recordings that nobody has graded: all of it decides the starter."""
+
+    epochs: int = flag(8, "most passes over the recordings")
+    crops: int = flag(4, "pairs drawn from each recording in an epoch")
+    batch_size: int = flag(16, "pairs a training step, over all workers together")
+    learning_rate: float = flag(1e-3, "highest learning rate")
+
+    def __post_init__(self) -> None:
+        self.fit()  # which knows what cannot be meant
+
+    def fit(self) -> FitSettings:
+        """The same as settings of a fit."""
+        return FitSettings(init=NO_STARTER, **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)

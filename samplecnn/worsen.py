@@ -21,7 +21,8 @@ LEAST_RISE = 0.3  # of the log energy over two frames, where a note may begin
 RISES = 80  # percentile of them above which it does
 SHORTEST_PIECE_S = 0.1
 FADE_S = 0.02
-HELD_S = 0.06  # of a piece's end, repeated where it is too short
+HELD_S = 0.12  # of a piece's end, repeated where it is too short
+DECAY = 6.0  # of what is repeated, in the logarithm a second: a struck note fades too
 TEMPO = 0.25  # log ratio of all lengths, either way
 UNEVEN = (0.05, 0.8)  # sd of the log ratio of a piece's length, drawn evenly over its logarithm
 FLOOR = 1e-4  # of the energy, against a level of 1
@@ -86,15 +87,18 @@ def _laid(
 
 
 def _held(piece_N: Float64, samples: int, rising_N: Float64, sample_rate: int) -> Float64:
-    """The first samples of a piece, or the piece with its end repeated, each time faded into the last."""
+    """The first samples of a piece, or the piece with its end repeated, faded into the last each time, dying away."""
     fade, end_N = len(rising_N), piece_N[-max(2 * len(rising_N), round(HELD_S * sample_rate)) :]
     parts = [piece_N]
     if len(end_N) >= 2 * fade:
         missing = samples - len(piece_N)
         while missing > 0:
-            faded_N = parts[-1][-fade:] * (1 - rising_N) + end_N[:fade] * rising_N
+            joint_N = parts[-1][-fade:] * (1 - rising_N) + end_N[:fade] * rising_N
             parts[-1] = parts[-1][:-fade]
-            parts += [faded_N, end_N[fade:]]
+            parts += [joint_N, end_N[fade:]]
             missing -= len(end_N) - fade
     held_N = np.concatenate(parts)[:samples]
-    return np.pad(held_N, (0, samples - len(held_N)))
+    held_N = np.pad(held_N, (0, samples - len(held_N)))
+    beyond_N = np.maximum(0, np.arange(samples) - len(piece_N) + fade)
+    faded_N: Float64 = held_N * np.exp(-DECAY / sample_rate * beyond_N)
+    return faded_N

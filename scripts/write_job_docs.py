@@ -15,7 +15,14 @@ from samplecnn.flags import Flags, run
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "jobs.md"
-JOBS = ("prepare", "train", "evaluate", "grade", "pretrain")  # in the order in which people need them
+JOBS = (
+    "prepare",
+    "train",
+    "evaluate",
+    "grade",
+    "pretrain",
+    "pretrain_unlabelled",
+)  # in the order in which people need them
 
 
 def page() -> str:

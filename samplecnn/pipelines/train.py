@@ -1,22 +1,15 @@
 """train: data-parallel fitting under Ray Train, from checkpoint to checkpoint, to a published model.
 
-The run is named by a hash of data and settings: the same command goes on from its last checkpoint, a finished one is a
-no-op, and a corrected label starts a new run (Ray would go on from the old one's checkpoint). Checkpoints lie beside
-the model folder, never in it, and go when the model is published.
+The run is named by a hash of data and settings: the same command goes on from its last checkpoint (fitting.py), a
+finished one is a no-op, and a corrected label starts a new run (Ray would go on from the old one's checkpoint).
 """
 
 import copy
-import logging
-import os
 import tempfile
 from dataclasses import asdict, replace
 from typing import Any
 
-import ray
 import torch
-from pyarrow.fs import FileType, GcsFileSystem
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchTrainer
 
 from samplecnn import fit as fitting
 from samplecnn import model_folder
@@ -30,18 +23,20 @@ from samplecnn.hearing import Hearing, own_device
 from samplecnn.labels import Label, LabelSettings
 from samplecnn.merging import Merging
 from samplecnn.model_folder import ModelCard
-from samplecnn.pipelines.journal import Followed, Journal
+from samplecnn.pipelines.fitting import (
+    best_epoch,
+    checkpoint_of,
+    checkpoints_of,
+    clear,
+    fit_on_workers,
+    is_first,
+    run_epochs,
+    state_so_far,
+    tell,
+)
 from samplecnn.pipelines.labelled import Labelled, labelled, read_file
-from samplecnn.pipelines.runtime import ray_session, told_by_worker
 from samplecnn.recipe import NO_STARTER, FitSettings
 from samplecnn.starter import new_network, starter_for
-from samplecnn.store import Store, open_store
-
-log = logging.getLogger(__name__)
-
-CHECKPOINT = "state.pt"
-MOST_FAILURES = 3  # workers lost before the job gives up; Ray's default gives up at once
-START_LIMIT_S = 900  # a GPU machine takes minutes to boot; without a limit Ray waits for ever
 
 
 def train(
@@ -68,65 +63,20 @@ def train(
     starter = starter_for(fit_settings.init, settings.sample_rate, plan)
     run = data.fingerprint(network_settings, fit_settings, starter, seed)
     calibration = _calibration(evaluation, data.fingerprint(network_settings, fit_settings, starter))
-    place = open_store(model).root  # a wrong place is refused now, not after hours
-    if place.startswith("gs://") and "/" not in place.removeprefix("gs://"):  # its checkpoints would go into another
-        raise UserError(f"--model {model}: is a whole bucket: name a folder in it, such as {place}/model")
-    checkpoints = open_store(model.rstrip("/") + ".checkpoints")
-    filesystem, base = checkpoints.filesystem()
+    checkpoints = checkpoints_of(model, "--model")
     if trained := _trained_already(model, run):
-        _clear(checkpoints)
+        clear(checkpoints)
         return _settled(model, *trained, calibration)
-    if isinstance(filesystem, GcsFileSystem):
-        # A marker of the folder: where Ray's create_dir finds none, it makes those of all folders above it too, which
-        # lie outside this place, and asks for the bucket (storage.buckets.get).
-        checkpoints.put("", b"")
-    with ray_session() as cpus:
-        gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
-        workers = workers or max(1, gpus)
-        _require_room(workers, gpus, cpus)
-        threads = _threads(workers, gpus)
-        journal = Journal.remote()  # type: ignore[attr-defined]
-        config = {
-            "data": data,
-            "network": network_settings,
-            "fit": fit_settings,
-            "starter": starter,
-            "seed": seed,
-            "threads": threads,
-            "journal": journal,
-        }
-        log.info(
-            "training on %d recordings with %d workers on %s", len(data.recordings), workers, "GPUs" if gpus else "CPUs"
-        )
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_LIMIT_S))
-        trainer = TorchTrainer(
-            _worker,
-            train_loop_config=config,
-            scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=gpus > 0,
-                resources_per_worker={"CPU": threads, **({"GPU": 1} if gpus else {})},
-            ),
-            run_config=RunConfig(
-                name=run,
-                storage_path=base,
-                storage_filesystem=filesystem,
-                failure_config=FailureConfig(max_failures=MOST_FAILURES, controller_failure_limit=MOST_FAILURES),  # type: ignore[call-arg]
-                checkpoint_config=CheckpointConfig(num_to_keep=2),
-            ),
-        )
-        try:
-            with Followed(journal):
-                result = trainer.fit()
-        except TrainingFailedError as error:
-            raise told_by_worker(error) from error
-        if refusal := ray.get(journal.refusal.remote()):
-            raise JobError(refusal)
-        if result.checkpoint is None:
-            raise JobError(f"training ended without a checkpoint; {result.error or 'no reason was given'}")
-        state = _read_state(result.checkpoint)
+    config = {
+        "data": data,
+        "network": network_settings,
+        "fit": fit_settings,
+        "starter": starter,
+        "seed": seed,
+    }
+    state = fit_on_workers(_worker, config, run, checkpoints, len(data.recordings), workers)
     history = state["history"]
-    best = _best(history)
+    best = best_epoch(history)
     card = _calibrated(
         ModelCard(
             plan=plan,
@@ -150,7 +100,7 @@ def train(
         calibration,
     )
     card = model_folder.publish(model, card, state["fit"]["best"])
-    _clear(checkpoints)
+    clear(checkpoints)
     held = f", held-out kappa {best['valid_kappa']:.2f}" if best and best["valid_kappa"] is not None else ""
     ended = f"best after epoch {best['epoch'] if best else 0} of {history[-1]['epoch']}{held}"
     return f"{model}: model {card.model_id}, {ended}, {_told(calibration)}"
@@ -205,13 +155,6 @@ def _settled(model: str, card: ModelCard, network: Hearing, calibration: Calibra
     return f"{model}: model {card.model_id}, trained already, now {_told(calibration)}"
 
 
-def _clear(checkpoints: Store) -> None:
-    """Remove the checkpoints, those of older runs too: their labels or settings are no longer these."""
-    filesystem, base = checkpoints.filesystem()
-    if filesystem.get_file_info(base).type != FileType.NotFound:
-        filesystem.delete_dir(base)
-
-
 def _trained_already(model: str, run: str) -> tuple[ModelCard, Hearing] | None:
     """The model in this folder, if it came out of this very run."""
     try:
@@ -219,22 +162,6 @@ def _trained_already(model: str, run: str) -> tuple[ModelCard, Hearing] | None:
     except UserError:
         return None  # none there, or a broken one: publish says so if it must not be replaced
     return (card, network) if card.training_data == run else None
-
-
-def _require_room(workers: int, gpus: int, cpus: int) -> None:
-    """Refuse what could only wait for ever on a machine that does not grow."""
-    if "RAY_ADDRESS" not in os.environ and workers > (gpus or cpus):
-        raise UserError(
-            f"--workers {workers}: this machine has {gpus or cpus} {'GPUs' if gpus else 'cores'}: choose fewer"
-        )
-
-
-def _threads(workers: int, gpus: int) -> int:
-    """CPUs for each worker, so that the workers of a machine share it and none asks for more than a machine has."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    able = [node for node in nodes if node.get("GPU" if gpus else "CPU", 0) >= 1]
-    on_one = -(-workers // max(1, len(able)))
-    return max(1, min((int(node.get("CPU", 1)) for node in able), default=1) // on_one)
 
 
 def recording_set(data: Labelled, folder: str) -> RecordingSet:
@@ -247,13 +174,9 @@ def recording_set(data: Labelled, folder: str) -> RecordingSet:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    """One of the data-parallel workers; all take the same steps, and the first one writes the checkpoints."""
+    """One of the data-parallel workers."""
     torch.set_num_threads(config["threads"])
     data: Labelled = config["data"]
-    context = ray.train.get_context()
-    first = context.get_world_rank() == 0
-    checkpoint = ray.train.get_checkpoint()
-    state = _read_state(checkpoint) if checkpoint else {"fit": None, "history": []}
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
         learn, check = held_back(recordings, config["seed"])
@@ -271,8 +194,8 @@ def _worker(config: dict[str, Any]) -> None:
             attention=config["fit"].attention,
         )
         device = own_device()
-        starter = copy.deepcopy(network) if started and first else None
-        history, fitted = state["history"], state["fit"]
+        starter = copy.deepcopy(network) if started and is_first() else None
+        so_far = state_so_far()
         reports = fitting.fit(
             network,
             learn,
@@ -282,47 +205,18 @@ def _worker(config: dict[str, Any]) -> None:
             device=device,
             head=settings.head,
             started=started,
-            state=fitted,
+            state=so_far["fit"],
         )
-        while True:
-            try:
-                report = next(reports, None)
-            except JobError as error:  # the loss is no number, on every worker alike: no use in trying again
-                ray.get(config["journal"].refuse.remote(str(error)))
-                return
-            if report is None:
-                break
-            row = {name: value for name, value in asdict(report).items() if name != "state"}
-            history, fitted = [*history, row], report.state
-            if first:
-                ray.get(config["journal"].add.remote(str(report)))
-            _report(row, {"fit": fitted, "history": history} if first else None)
-        best = _best(history)
-        best_epoch = best["epoch"] if best else 0
-        told = {"head": settings.head, "seed": seed, "device": device}
-        merge = _kept(merging_after(network, starter, recordings, check, best_epoch, **told)) if first else None
-        if merge:
-            ray.get(config["journal"].add.remote(f"merge: {merge['why']}"))
-        _report(history[-1], {"fit": fitted, "history": history, "merge": merge} if first else None)
-
-
-def _best(history: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The epoch whose weights are kept; None: those of the starter as it is."""
-    return next((row for row in reversed(history) if row["best"]), None)
-
-
-def _report(row: dict[str, Any], state: dict[str, Any] | None) -> None:
-    """Every worker reports, or Ray waits; the first one's checkpoint is the only one."""
-    with tempfile.TemporaryDirectory(prefix="samplecnn-") as written:
-        if state:
-            torch.save(state, os.path.join(written, CHECKPOINT))
-        ray.train.report(row, checkpoint=Checkpoint.from_directory(written) if state else None)
-
-
-def _read_state(checkpoint: Checkpoint) -> dict[str, Any]:
-    with checkpoint.as_directory() as folder:
-        state = torch.load(os.path.join(folder, CHECKPOINT), weights_only=True, map_location="cpu")
-    return dict(state)
+        state = run_epochs(reports, so_far, config["journal"])
+        if state is None:
+            return
+        if is_first():
+            best = best_epoch(state["history"])
+            told = {"head": settings.head, "seed": seed, "device": device}
+            merging = merging_after(network, starter, recordings, check, best["epoch"] if best else 0, **told)
+            tell(config["journal"], f"merge: {merging.why}")
+            state["merge"] = _kept(merging)
+        checkpoint_of(state)
 
 
 def _kept(merging: Merging) -> dict[str, Any]:

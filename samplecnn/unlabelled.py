@@ -1,0 +1,86 @@
+"""A starter from recordings that nobody has graded: which of them show what was learnt, and what it tells of skill.
+
+The steps are fit.py's with lessons.Pairs; where they run, pipelines/pretrain_unlabelled.py decides.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from samplecnn.architecture import Plan
+from samplecnn.batches import RecordingSet
+from samplecnn.flags import settings_dict
+from samplecnn.hearing import Hearing
+from samplecnn.infer import hear
+from samplecnn.model_folder import library_versions
+from samplecnn.network.joined import Joined
+from samplecnn.recipe import UnlabelledSettings
+from samplecnn.starter import Direction, StarterCard, publish_starter
+
+# R recordings, E embedding, O outputs.
+
+HELD_BACK = 10  # one recording in so many shows what was learnt
+MOST_HEARD = 1000  # recordings whose scores give the scale of skill
+OUTPUTS = 2  # of the network: the second one rises with evenness
+EXPLAINED = 0.1  # share of skill that pairs teach to tell (docs/ear.md)
+LEAST_SPREAD = 1e-6
+
+# By network: weights and offset of its direction (starter.Direction), as checkpoints keep them.
+Directions = dict[str, tuple[list[float], float]]
+
+
+def network_for_pairs(plan: Plan, sample_rate: int, seed: int) -> Joined:
+    """What learns from pairs: both branches, from nothing."""
+    return Joined(plan, sample_rate, OUTPUTS, seed=seed)
+
+
+def parted(recordings: RecordingSet, seed: int) -> tuple[RecordingSet, RecordingSet]:
+    """(to learn from, to look at what was learnt)."""
+    held_R = np.random.default_rng(seed).permutation(len(recordings)) % HELD_BACK == 0
+    return recordings.subset(np.flatnonzero(~held_R)), recordings.subset(np.flatnonzero(held_R))
+
+
+def directions(network: Joined, recordings: RecordingSet, device: torch.device) -> Directions:
+    """Along which skill rises in the embedding of each network, standardised over these recordings."""
+    thinned = range(0, len(recordings), -(-len(recordings) // MOST_HEARD))
+    embedding_RE = np.stack([_embedding(network, recordings, i, device) for i in thinned])
+    head_OE = network.head.state_dict()["weight"].cpu().double().numpy()
+    weight_E, width = head_OE[1] - head_OE[0], network.samplecnn.plan.embedding
+    found: Directions = {}
+    for name, part in (("samplecnn", slice(0, width)), ("rhythm", slice(width, None)), ("joined", slice(None))):
+        score_R = embedding_RE[:, part] @ weight_E[part]
+        spread = float(score_R.std()) + LEAST_SPREAD
+        found[name] = ((weight_E[part] / spread).tolist(), float(-score_R.mean()) / spread)
+    return found
+
+
+def _embedding(network: Hearing, recordings: RecordingSet, i: int, device: torch.device) -> npt.NDArray[np.float64]:
+    said = hear(network, recordings.waveform(i), float(recordings.gain_R[i]), recordings.windows(i), device)
+    mean_E: npt.NDArray[np.float64] = said.embedding_SE.double().mean(dim=0).numpy()
+    return mean_E
+
+
+def publish(
+    place: str,
+    weights: Mapping[str, Tensor],
+    found: Directions,
+    settings: UnlabelledSettings,
+    plan: Plan,
+    sample_rate: int,
+    told: Mapping[str, Any],
+) -> StarterCard:
+    """Write the starter. weights: the network's state dict; told: what else its card says of how it was taught."""
+    card = StarterCard(
+        sample_rate=sample_rate,
+        plan=plan,
+        directions={name: Direction(tuple(weight_E), offset, EXPLAINED) for name, (weight_E, offset) in found.items()},
+        performances={},
+        taught={**settings_dict(settings), **told},
+        explained={},
+        versions=library_versions(),
+    )
+    return publish_starter(place, card, {name: w for name, w in weights.items() if not name.startswith("head.")})
