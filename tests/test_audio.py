@@ -444,8 +444,8 @@ def test_recording_beyond_the_cap_is_refused(good):
 
 def test_recording_that_needs_too_much_memory_costs_itself_alone(good, tmp_path):
     wide = write_audio(tmp_path / "wide.flac", noise(3, 192_000, 6), 192_000)  # 65,536 samples of 6 channels: 1.6 MB
-    with Decoder(500, DecodeLimits(memory_mb=15)) as decoder:
-        assert failure(decoder, wide).message == "decoding needs more than 15 MB of memory"
+    with Decoder(500, DecodeLimits(memory_mb=6)) as decoder:
+        assert failure(decoder, wide).message == "decoding needs more than 6 MB of memory"
         assert decoder.decode(good).duration_s == 2.0
 
 

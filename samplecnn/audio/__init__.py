@@ -36,6 +36,8 @@ from samplecnn.errors import JobError, RecordingError
 
 MEMORY_EXIT = 3  # the child's exit code where it ran out of its memory
 START_LIMIT_S = 120.0  # for a child to import av and soxr on a crowded machine (0.3 s on an idle one)
+# glibc's: keep the memory of blocks instead of asking the system for it anew each time (a sixth of the CPU time).
+FAST_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "134217728"}
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}  # the file's fault: would recur
 
 
@@ -143,7 +145,8 @@ class _Child:
         package_parent = str(Path(samplecnn.__file__).resolve().parent.parent)
         path = [package_parent, os.environ.get("PYTHONPATH", "")]
         # BLAS would reserve address space for a thread a core, and no product here is large enough to share out.
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "OPENBLAS_NUM_THREADS": "1"}
+        env = {**os.environ, **FAST_MEMORY, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+        env["OPENBLAS_NUM_THREADS"] = "1"
         self._answers, theirs = socket.socketpair()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         with theirs:
