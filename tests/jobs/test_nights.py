@@ -421,12 +421,13 @@ def heard(recording: str) -> dict[str, Any]:
     item = {"recording": recording, "version": "1", "stamp": "1"}
     told = {"start_s": [0.0], "activity": [1.0], "playing_s": 2.0, "course": None, "duration_s": 2.0, "warning": None}
     meta = {"item": item, "rows": 1, **told}
-    probs_SG, embedding_SE = np.full((1, 3), 1 / 3), np.zeros((1, 8), np.float32)
+    probs_SG, embedding_SE, attention_S = np.full((1, 3), 1 / 3), np.zeros((1, 8), np.float32), np.zeros(1)
     return {
         "meta": json.dumps(meta),
         "number": 0,
         "probs": probs_SG.tobytes(),
         "embedding": embedding_SE.tobytes(),
+        "attention": attention_S.tobytes(),
     }
 
 
