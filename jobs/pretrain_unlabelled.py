@@ -6,7 +6,7 @@ examples:
   python jobs/train.py --segments segments --labels labels.csv --model model --init starter
 
 Any recordings that jobs/prepare.py has cut will do, such as all uploads of a year. Where a starter ships (500 and 2000
-Hz) that one tells far more, and so does one that jobs/pretrain.py makes: docs/ear.md has the figures. The same command
+Hz) that one tells far more, and so does one that jobs/pretrain.py makes (docs/ear.md). The same command
 again goes on from the last checkpoint, and does nothing where it is done.
 """
 
