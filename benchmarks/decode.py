@@ -9,7 +9,9 @@ turn, medians. The child's start is left out (it is paid once a worker) and repo
     python -m benchmarks decode
 """
 
+import itertools
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +39,14 @@ def one_of_each_format(seconds: float) -> dict[str, str]:
     return {kind: os.path.join(folder, f"music.{kind}") for kind in FORMATS}
 
 
+def copies_of_each_format(folder: str, seconds: float, count: int) -> str:
+    """So many recordings in a folder, all formats in turn."""
+    os.makedirs(folder)
+    for number, (kind, path) in zip(range(count), itertools.cycle(one_of_each_format(seconds).items())):
+        shutil.copyfile(path, os.path.join(folder, f"take {number:03}.{kind}"))
+    return folder
+
+
 def run(quick: bool) -> list[Table]:
     """One row a format."""
     seconds = QUICK_SECONDS if quick else SECONDS
@@ -48,7 +58,7 @@ def run(quick: bool) -> list[Table]:
         start_s = cpu_s(child)
         contestants: dict[str, Callable[[], float]] = {}
         for kind, path in files.items():
-            contestants[f"{kind} floor"] = lambda path=path: _floor(path)
+            contestants[f"{kind} floor"] = lambda path=path: decoding_alone(path)
             contestants[f"{kind} loader"] = lambda path=path: _loader(decoder, child, path)
         times = rounds(contestants, count=2 if quick else 9)
     rows: list[tuple[str | float, ...]] = []
@@ -73,7 +83,8 @@ def run(quick: bool) -> list[Table]:
     ]
 
 
-def _floor(path: str) -> float:
+def decoding_alone(path: str) -> float:
+    """CPU seconds of PyAV decoding a file, opened as fast as it opens, and throwing the samples away."""
     start = time.process_time()
     with av.open(path, container_options=FASTEST) as container:
         container.streams.audio[0].codec_context.thread_count = 1

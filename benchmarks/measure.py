@@ -8,11 +8,16 @@ import os
 import platform
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Self, TypeVar
+
+R = TypeVar("R")  # what a contestant returns
+SAMPLE_EVERY_S = 0.1
 
 # What the figures depend on.
 PACKAGES = ("torch", "numpy", "av", "soxr", "ray", "pyarrow")
@@ -64,9 +69,9 @@ def inputs_folder(name: str) -> str:
     return str(path)
 
 
-def rounds(contestants: dict[str, Callable[[], float]], count: int) -> dict[str, list[float]]:
+def rounds(contestants: dict[str, Callable[[], R]], count: int) -> dict[str, list[R]]:
     """What each contestant returns, `count` times, taking turns; the first turn warms up and does not count."""
-    results: dict[str, list[float]] = {name: [] for name in contestants}
+    results: dict[str, list[R]] = {name: [] for name in contestants}
     for turn in range(count + 1):
         for name, contestant in contestants.items():
             result = contestant()
@@ -108,6 +113,42 @@ def descendants() -> list[int]:
         below += found_now
         waiting += found_now
     return below
+
+
+class AllProcesses:
+    """CPU seconds of this process and all below it, while the block lasts or until stop()."""
+
+    def __enter__(self) -> Self:
+        self._before = dict(_clocks())
+        self._after = dict(self._before)
+        self._own = 0.0  # what the sampling itself takes
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._done.is_set():
+            self.stop()
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+        self._after |= dict(_clocks())
+        self.cpu_s = sum(clock - self._before.get(pid, 0.0) for pid, clock in self._after.items()) - self._own
+
+    def _sample(self) -> None:
+        while not self._done.wait(SAMPLE_EVERY_S):
+            self._after |= dict(_clocks())
+        self._own = time.thread_time()
+
+
+def _clocks() -> Iterator[tuple[int, float]]:
+    for pid in (os.getpid(), *descendants()):
+        try:
+            yield pid, cpu_s(pid)
+        except OSError:  # it has just ended; its last sample stands
+            continue
 
 
 def _lines(path: str) -> list[str]:
