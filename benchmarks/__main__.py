@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.measure import Table, machine, versions
 
-MODULES = ("decode", "memory", "plans", "planning", "prepare_job", "grade_job")
+MODULES = ("decode", "peers", "memory", "plans", "planning", "prepare_job", "grade_job")
 SLOW = ("chance", "choose_model", "context", "ear", "honesty", "risk", "sample_rates", "unlabelled")
 BY_HAND = ("gpu", "rated")  # python -m benchmarks.gpu, .rated: what they need is not everywhere
 RESULTS = Path(__file__).parent / "results"

@@ -23,7 +23,10 @@ def run_benchmarks(*args: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
-    [("decode", "memory", "plans", "planning"), pytest.param(("prepare_job", "grade_job"), marks=pytest.mark.ray)],
+    [
+        ("decode", "peers", "memory", "plans", "planning"),
+        pytest.param(("prepare_job", "grade_job"), marks=pytest.mark.ray),
+    ],
 )
 def test_a_quick_run_prints_a_table_for_each_question(names):
     ended = run_benchmarks("--quick", *names)

@@ -26,7 +26,8 @@ from samplecnn.audio.declared import declared_seconds
 from samplecnn.contract import FRAME_S
 from samplecnn.errors import RecordingError
 
-# Dimensions: T samples, F frames of FRAME_S, C channels.
+# Dimensions: T samples, F frames of FRAME_S.
+Float32 = npt.NDArray[np.float32]
 
 # An allow-list, by FFmpeg's names: playlists, concat scripts and HLS open other files or the network, and anything
 # that is not audio can be probed as something else. Video decoders are never opened.
@@ -63,18 +64,20 @@ class _FramePower:
         self._open = 0.0  # sum of the frame that is not full yet
         self._full = 0  # frames that are
 
-    def add(self, mono_T: npt.NDArray[np.float32]) -> None:
+    def add(self, mono_T: Float32) -> None:
         end = self._seen + len(mono_T)
         # Boundaries within [seen, end): the open frame started before or at `seen`.
         edges = np.rint(np.arange(self._full + 1, int(end / self._frame) + 2) * self._frame).astype(np.int64)
         edges = edges[edges < end] - self._seen
         squares = mono_T * mono_T
         if len(edges) == 0:
-            self._open += float(squares.sum(dtype=np.float64))
+            self._open += float(squares.sum())
         else:
-            sums = np.add.reduceat(squares, edges, dtype=np.float64)
-            self._open += float(squares[: edges[0]].sum(dtype=np.float64))
-            self._sums.append(np.concatenate([[self._open], sums[:-1]]))
+            sums = np.add.reduceat(
+                squares, edges
+            )  # a frame is a few thousand samples: float32 is as exact, and twice as fast
+            self._open += float(squares[: edges[0]].sum())
+            self._sums.append(np.concatenate([[self._open], sums[:-1]], dtype=np.float64))
             self._open = float(sums[-1])
             self._full += len(edges)
         self._seen = end
@@ -110,11 +113,11 @@ class _Recording:
         """Write the resampled mono (float32) and the frame powers (float64). Raises RecordingError."""
         power: _FramePower | None = None
         resampler: Any = None
-        for block_CT in self._blocks():
+        for channels in self._blocks():
             if power is None:
                 power = _FramePower(self.source_rate)
                 resampler = soxr.ResampleStream(self.source_rate, self._request.sample_rate, 1, "float32", "HQ")
-            mono_T = self._mono(block_CT)
+            mono_T = self._mono(channels)
             self.samples += len(mono_T)
             if self.samples > self._request.max_hours * 3600 * self.source_rate:
                 raise RecordingError("decode", f"longer than {self._request.max_hours:g} hours")
@@ -128,8 +131,8 @@ class _Recording:
             raise RecordingError("decode", f"too short: {self.samples} samples at {self.source_rate} Hz")
         powers.write(power.finish().data)
 
-    def _blocks(self) -> Iterator[npt.NDArray[np.float32]]:
-        """Float blocks of all channels, at the rate of the first frame."""
+    def _blocks(self) -> Iterator[list[Float32]]:
+        """The channels of one block after another, as floats, at the rate of the first frame."""
         try:
             container = av.open(
                 self._file,  # never a path: nothing but these bytes can be opened
@@ -158,9 +161,9 @@ class _Recording:
             if self.source_rate:
                 self._declared_s = declared_seconds(self._file, container, stream, self.samples / self.source_rate)
 
-    def _joined(self, frames: Iterator[Any]) -> Iterator[npt.NDArray[np.float32]]:
-        """Frames as float blocks. Those that have the first one's form, all in a sound file, are queued as they are:
-        to convert them one by one in FFmpeg's resampler took a third of the time of an mp3."""
+    def _joined(self, frames: Iterator[Any]) -> Iterator[list[Float32]]:
+        """Frames as blocks of floats. Those that have the first one's form, all in a sound file, are queued as they
+        are: to convert them one by one in FFmpeg's resampler took a third of the time of an mp3."""
         queued = av.AudioFifo()
         resampler: Any = None
         first: tuple[object, ...] = ()  # FFmpeg's queue believes that all frames are alike, and reads beyond their ends
@@ -202,29 +205,30 @@ class _Recording:
                 continue
             yield from frames
 
-    def _mono(self, block_CT: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        low, high = float(block_CT.min()), float(block_CT.max())
+    def _mono(self, channels: list[Float32]) -> Float32:
+        low, high = _range(channels)
         if not (low >= -NO_SOUND and high <= NO_SOUND):  # NaN compares false
-            damaged = ~(np.abs(block_CT) <= NO_SOUND)
-            self._not_numbers += int(damaged.any(axis=0).sum())
-            block_CT = np.where(damaged, np.float32(0), block_CT)
-            low, high = float(block_CT.min()), float(block_CT.max())
+            damaged_T = np.any([~(np.abs(wave_T) <= NO_SOUND) for wave_T in channels], axis=0)
+            self._not_numbers += int(damaged_T.sum())
+            channels = [np.where(np.abs(wave_T) <= NO_SOUND, wave_T, np.float32(0)) for wave_T in channels]
+            low, high = _range(channels)
         self._peak = max(self._peak, -low, high)
         if self._peak > LOUD_PEAK and not self.codec.startswith("pcm_"):
             # A broken packet of a lossy codec; it would set the level of the whole recording. (PCM may be scaled so.)
-            block_CT = np.clip(block_CT, -LOUD_PEAK, LOUD_PEAK)
-        channels = len(block_CT)
-        if channels == 1 or self._channel is not None:
-            mono_T: npt.NDArray[np.float32] = block_CT[min(self._channel or 0, channels - 1)]
-            return mono_T
-        # One dot product: mean(axis=1) cost 30 times as much on stereo float32, and FFmpeg's own downmix is 1.41
-        # times too loud for stereo, 4 times for 5.1.
-        mono_T = np.full(channels, 1 / channels, np.float32) @ block_CT
-        sparse_CT, sparse_T = block_CT[:, ::SPARSE], mono_T[::SPARSE]
-        powers = [float(np.dot(channel_T, channel_T)) for channel_T in sparse_CT]
-        self._mix_power += float(np.dot(sparse_T, sparse_T))
-        self._unrelated_power += sum(powers) / channels**2
-        self._channel_power += [0.0] * (channels - len(self._channel_power))
+            channels = [np.clip(wave_T, -LOUD_PEAK, LOUD_PEAK) for wave_T in channels]
+        count = len(channels)
+        if count == 1 or self._channel is not None:
+            return channels[min(self._channel or 0, count - 1)]
+        # A sum over channels: numpy's mean cost 30 times as much on stereo, and FFmpeg's own downmix is 1.41 times too
+        # loud for stereo, 4 times for 5.1.
+        mono_T = channels[0] + channels[1]
+        for wave_T in channels[2:]:
+            mono_T += wave_T
+        mono_T *= np.float32(1 / count)
+        powers = [_sparse_power(wave_T) for wave_T in channels]
+        self._mix_power += _sparse_power(mono_T)
+        self._unrelated_power += sum(powers) / count**2
+        self._channel_power += [0.0] * (count - len(self._channel_power))
         for index, power in enumerate(powers):
             self._channel_power[index] += power
         return mono_T
@@ -268,17 +272,37 @@ class _Recording:
 
 # What full scale is, by sample format; float formats have 1.
 FULL_SCALE = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63}
+DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 
 
-def _floats(frames: Iterable[Any]) -> Iterator[npt.NDArray[np.float32]]:
-    """Each frame's samples, [C, T], full scale 1; of packed channels a view, which costs nothing."""
+def _range(channels: list[Float32]) -> tuple[float, float]:
+    """The lowest and the highest sample; NaN if there is one (Python's min would lose it)."""
+    return (
+        float(np.min([wave_T.min() for wave_T in channels])),
+        float(np.max([wave_T.max() for wave_T in channels])),
+    )
+
+
+def _sparse_power(wave_T: Float32) -> float:
+    sparse_T = wave_T[::SPARSE]
+    return float(np.dot(sparse_T, sparse_T))
+
+
+def _floats(frames: Iterable[Any]) -> Iterator[list[Float32]]:
+    """Each frame's channels, full scale 1; views of the frame where it holds floats."""
     for frame in frames:
-        array, name = frame.to_ndarray(), frame.format.name.removesuffix("p")
-        array_CT = array if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels).T
-        if array_CT.dtype == np.uint8:
-            array_CT = array_CT.astype(np.float32) - FULL_SCALE[name]
-        floats_CT: npt.NDArray[np.float32] = array_CT.astype(np.float32, copy=False)
-        yield floats_CT * np.float32(1 / FULL_SCALE[name]) if name in FULL_SCALE else floats_CT
+        name = frame.format.name.removesuffix("p")
+        count = frame.samples * (1 if frame.format.is_planar else frame.layout.nb_channels)
+        planes = [np.frombuffer(plane, DTYPES[name], count) for plane in frame.planes]
+        channels = planes if frame.format.is_planar else planes[0].reshape(frame.samples, -1).T
+        yield [_as_floats(wave_T, name) for wave_T in channels]
+
+
+def _as_floats(wave_T: npt.NDArray[Any], name: str) -> Float32:
+    if wave_T.dtype == np.uint8:
+        wave_T = wave_T.astype(np.float32) - np.float32(FULL_SCALE[name])
+    floats_T: Float32 = wave_T.astype(np.float32, copy=False)
+    return floats_T * np.float32(1 / FULL_SCALE[name]) if name in FULL_SCALE else floats_T
 
 
 def _decode(request: Request, out: BinaryIO, powers: BinaryIO) -> dict[str, Any]:
