@@ -160,6 +160,13 @@ def finish_commit(store: Store, state: LogState) -> None:
             store.delete(entry.name)
 
 
+def shard_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of one shard; dictionaries for text alone: of samples, hardly two of which are equal, they made a shard
+    half as large again and cost four times the time."""
+    text = [field.name for field in schema if pa.types.is_string(field.type)]
+    return pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=text)
+
+
 def without(store: Store, path: str, gone: set[str], run: str) -> Staged | None:
     """A shard rewritten to staging/<run>/ without the recordings in `gone`; None where nothing would be left."""
     filesystem, base = store.filesystem()
@@ -172,7 +179,7 @@ def without(store: Store, path: str, gone: set[str], run: str) -> Staged | None:
         items = [item for item in json.loads(keys[OUTCOMES_KEY]) if item[RECORDING] not in gone]
         with (
             store.open_output(target) as sink,
-            pq.ParquetWriter(sink, shard.schema_arrow, compression="zstd") as writer,
+            shard_writer(sink, shard.schema_arrow) as writer,
         ):
             for batch in shard.iter_batches(batch_size=256):
                 kept = batch.filter(pc.invert(pc.is_in(batch[RECORDING], pa.array(sorted(gone)))))

@@ -242,7 +242,7 @@ class ShardCutter:
         rows = 0
         with (
             self._target.open_output(path) as sink,
-            pq.ParquetWriter(sink, schema, compression="zstd") as writer,
+            segment_folder.shard_writer(sink, schema) as writer,
         ):
             for item in items:
                 written, outcome = self._cut(item, writer)
