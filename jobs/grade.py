@@ -3,28 +3,46 @@
 examples:
   python jobs/grade.py --recordings uploads --model model --grades grades
   python jobs/grade.py --recordings gs://school/uploads --model gs://school/model --grades gs://school/grades --new-only
+  python jobs/grade.py --recordings take.mp3 --model model
 
 The same command again is always safe: what this model has graded is kept. What it does not guess at (gradable is
-false in latest.csv, with the reason) is for a person to hear.
+false in latest.csv, with the reason) is for a person to hear. Without --grades the grades are printed and nothing is
+written; --recordings may then name files too.
 """
 
+from samplecnn.errors import UserError
 from samplecnn.flags import Flags, run
 
 
 def main() -> int:
     flags = (
         Flags(__doc__)
-        .places("recordings", "model", "grades")
+        .places("recordings", "model", optional=("grades",), repeated=("recordings",))
         .switch("new_only", "grade what has no grade yet, keep the grades of other models (the nightly run)")
         .switch("regrade", "grade again what another model has graded")
         .common("workers", "strict")
     )
     args = flags.parse()
-    from samplecnn.pipelines.grade import grade  # after parsing: --help need not wait for Ray
+    if args.grades is None:
+        if args.new_only or args.regrade or args.workers:
+            raise UserError("--new-only, --regrade and --workers: want --grades with them")
+        from samplecnn.pipelines.grade_few import grade_few
 
-    outcome = grade(
-        args.recordings, args.model, args.grades, new_only=args.new_only, regrade=args.regrade, workers=args.workers
-    )
+        outcome = grade_few(args.recordings, args.model, lambda line: print(line, flush=True))
+        print()
+    else:
+        if len(args.recordings) > 1:
+            raise UserError("--recordings: give one folder where --grades is given")
+        from samplecnn.pipelines.grade import grade  # after parsing: --help need not wait for Ray
+
+        outcome = grade(
+            args.recordings[0],
+            args.model,
+            args.grades,
+            new_only=args.new_only,
+            regrade=args.regrade,
+            workers=args.workers,
+        )
     print(outcome)
     return outcome.exit_code(strict=args.strict)
 

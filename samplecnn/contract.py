@@ -184,6 +184,11 @@ def probability_columns(grades: tuple[str, ...]) -> list[str]:
     return [probability_column(grade) for grade in reversed(grades)]
 
 
+def probabilities(grades: Sequence[str], probs_G: Sequence[float]) -> dict[str, float]:
+    """Probabilities by their columns. grades: in the order of probs_G."""
+    return {probability_column(grade): p for grade, p in zip(grades, probs_G, strict=True)}
+
+
 def grades_schema(grades: tuple[str, ...]) -> pa.Schema:
     """grades/latest.* and the recording parts; grade, score and probabilities are null where gradable is false."""
     return pa.schema(

@@ -8,13 +8,14 @@ all and the number of threads for most. So grade with torch.set_num_threads(1) e
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from samplecnn.contract import CONFIDENCE, GRADABLE, GRADE, REASON, SCORE, SEGMENTS, probabilities
 from samplecnn.errors import RecordingError
 from samplecnn.hearing import Hearing
 from samplecnn.merge import Merged, SegmentOutputs, stated_grade
@@ -47,6 +48,19 @@ class RecordingGrade:
     reason: str | None
     outputs: SegmentOutputs
     weight_S: Float64
+
+    def columns(self, card: ModelCard) -> dict[str, Any]:
+        """What it says in the columns of contract.grades_schema. card: that of the model that graded."""
+        told = {GRADABLE: self.merged is not None, REASON: self.reason, SEGMENTS: len(self.weight_S)}
+        if self.merged is None or self.grade is None:
+            return told
+        return {
+            **told,
+            GRADE: card.grades[self.grade],
+            SCORE: self.merged.score,
+            CONFIDENCE: float(self.merged.probs_G[self.grade]),
+            **probabilities(card.grades, self.merged.probs_G.tolist()),
+        }
 
 
 class Said(NamedTuple):

@@ -40,7 +40,6 @@ from samplecnn.commits import (
 )
 from samplecnn.contract import (
     ACTIVITY,
-    CONFIDENCE,
     DURATION_S,
     FAILURES_CSV,
     GRADABLE,
@@ -50,18 +49,15 @@ from samplecnn.contract import (
     MESSAGE,
     MODEL_ID,
     PLAYING_S,
-    REASON,
     RECORDING,
-    SCORE,
     SEGMENT,
-    SEGMENTS,
     STAGE,
     START_S,
     VERSION,
     WARNING,
     WEIGHT,
     grades_schema,
-    probability_column,
+    probabilities,
     segment_grades_schema,
 )
 from samplecnn.errors import RecordingError, UserError
@@ -69,8 +65,9 @@ from samplecnn.hearing import Hearing, own_device
 from samplecnn.infer import BATCH, Grader, RecordingGrade, merge_windows
 from samplecnn.merge import SegmentOutputs
 from samplecnn.model_folder import ModelCard
+from samplecnn.pipelines.outcome import Outcome, failed_text
 from samplecnn.pipelines.prepare import COMMIT_EVERY_S, COMMIT_RECORDINGS
-from samplecnn.pipelines.runtime import Outcome, Progress, failed_text, ray_session, require_recordings
+from samplecnn.pipelines.runtime import Progress, ray_session, require_recordings
 from samplecnn.pipelines.windows import COURSE_FEATURES, WindowCutter
 from samplecnn.recordings import Item, Plan, plan
 from samplecnn.store import Store, open_store
@@ -246,25 +243,15 @@ class _Run:
         self._items.append({**item, OUTCOME: DONE, PART: part})
 
     def _recording_row(self, item: dict[str, Any], meta: dict[str, Any], graded: RecordingGrade) -> dict[str, Any]:
-        row: dict[str, Any] = {
+        return {
             RECORDING: item[RECORDING],
             VERSION: item[VERSION],
-            GRADABLE: graded.merged is not None,
-            REASON: graded.reason,
             WARNING: meta[WARNING],
-            SEGMENTS: len(graded.weight_S),
             DURATION_S: meta[DURATION_S],
             MODEL_ID: self._card.model_id,
             GRADED_AT: datetime.now(UTC),
+            **graded.columns(self._card),
         }
-        if graded.merged is not None and graded.grade is not None:
-            row |= {
-                GRADE: self._card.grades[graded.grade],
-                SCORE: graded.merged.score,
-                CONFIDENCE: float(graded.merged.probs_G[graded.grade]),
-                **self._probabilities(graded.merged.probs_G.tolist()),
-            }
-        return row
 
     def _segment_rows(
         self, item: dict[str, Any], start_s: list[float], outputs: SegmentOutputs, graded: RecordingGrade
@@ -277,14 +264,11 @@ class _Run:
                 SEGMENT: number,
                 START_S: start_s[number],
                 ACTIVITY: float(outputs.activity_S[number]),
-                **self._probabilities(outputs.probs_SG[number].tolist()),
+                **probabilities(self._card.grades, outputs.probs_SG[number].tolist()),
                 WEIGHT: float(graded.weight_S[number]),
             }
             for number in range(len(start_s))
         ]
-
-    def _probabilities(self, probs_G: list[float]) -> dict[str, float]:
-        return {probability_column(grade): p for grade, p in zip(self._card.grades, probs_G, strict=True)}
 
     def _commit(self, deleted: list[str] | None = None) -> None:
         """Write the parts, then the manifest that makes them count."""

@@ -1,4 +1,4 @@
-"""What every job needs around its work: Ray started or joined, progress a person can follow, a closing count."""
+"""What every job needs around its work: Ray started or joined, and progress that a person can follow."""
 
 import logging
 import os
@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import ray
 import ray.data
@@ -20,33 +19,6 @@ from samplecnn.recordings import Plan
 log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 30.0
-FEW_ITEMS = 10  # below this, "more than half failed" says little
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job over recordings ended; its text is the job's closing line.
-
-    done, failed: recordings of this run; kept, given_up: of earlier ones, done and failed for good; summary: the
-    closing line.
-    """
-
-    done: int
-    failed: int
-    kept: int
-    given_up: int
-    summary: str
-
-    def exit_code(self, strict: bool) -> int:
-        """0 when every recording came out; 1 when nothing did, most of many failed, or, if strict, any did."""
-        tried = self.done + self.failed
-        failed = self.failed + self.given_up
-        nothing = failed > 0 and self.done + self.kept == 0
-        most = tried >= FEW_ITEMS and self.failed > tried / 2
-        return int(nothing or most or (strict and failed > 0))
-
-    def __str__(self) -> str:
-        return self.summary
 
 
 def require_recordings(work: Plan, place: str) -> None:
@@ -56,13 +28,6 @@ def require_recordings(work: Plan, place: str) -> None:
     gone = f"though {len(work.deleted)} were there before; is the disk mounted?" if work.deleted else ""
     others = f"{work.ignored} other files" if work.ignored else "no files at all"
     raise UserError(f"--recordings {place}: holds no recordings, {gone or others}")
-
-
-def failed_text(failed: int, given_up: int, table: str) -> str:
-    """The part of a closing line that is about failures."""
-    counts = [f"{failed} failed"] if failed else []
-    counts += [f"{given_up} failed before"] if given_up else []
-    return f", {', '.join(counts)} ({table})" if counts else ""
 
 
 @contextmanager

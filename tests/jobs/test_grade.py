@@ -12,7 +12,6 @@ import ray
 import torch
 
 from samplecnn import model_folder
-from samplecnn.architecture import plan_for
 from samplecnn.contract import (
     CONFIDENCE,
     FAILURES_CSV,
@@ -31,35 +30,18 @@ from samplecnn.contract import (
     WEIGHT,
 )
 from samplecnn.errors import UserError
-from samplecnn.labels import LabelSettings
-from samplecnn.model_folder import ModelCard
-from samplecnn.network.joined import build
 from samplecnn.pipelines import grade as grading
-from samplecnn.segments import SegmentSettings
+from samplecnn.pipelines.grade_few import grade_few
 from samplecnn.tables import read_csv
+from samplecnn.terminal import grade_line, heading, width_of
 from tests.fixtures.audio import noise, tone, truncate, write_audio
 from tests.fixtures.files import allowed
 from tests.fixtures.jobs import kill_job_when, run_job, write_recordings
+from tests.fixtures.models import SETTINGS, publish
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
-SETTINGS = SegmentSettings(segment_s=2.0, hop_s=1.0)
-# Weights that move grades: the whole recording has a say in all of these tests.
-COURSE = {"sharpness": 1.2, "low": -2.0, "level_range": 0.1, "level_spread": -0.2, "paused": -3.0}
 # One worker of a kind: most of what a test waits for is workers that start, two at a time on two cores.
 grade = partial(grading.grade, workers=1)
-
-
-def publish(place: Path, seed: int = 0, grades: str = "A,B,C") -> str:
-    """A model that has learned nothing: grades differ by recording, which is all these tests need."""
-    plan = plan_for(SETTINGS.segment_samples)
-    card = ModelCard(
-        plan=plan, settings=SETTINGS, grades=LabelSettings(grades=grades).names, merge="course", merge_parameters=COURSE
-    )
-    network = build(card.network, plan, SETTINGS.sample_rate, len(card.grades), seed=seed)
-    network.train()
-    network(torch.randn(64, plan.segment_samples, generator=torch.Generator().manual_seed(1)), torch.arange(64))
-    model_folder.publish(str(place), card, network.state_dict())
-    return str(place)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +92,15 @@ def test_every_recording_gets_one_grade_that_people_and_programs_can_read(record
                 weights[row[RECORDING]] = weights.get(row[RECORDING], 0) + row[WEIGHT]
     assert set(weights) == set(rows)
     assert all(total == pytest.approx(1) for total in weights.values())
+
+
+def test_a_few_recordings_graded_from_the_terminal_get_the_grades_of_the_folder(recordings, model, undisturbed):
+    lines: list[str] = []
+    outcome = grade_few([str(recordings[0])], model, lines.append)
+    assert (outcome.done, outcome.failed) == (12, 0)
+    rows = [{**row, RECORDING: f"{recordings[0]}/{name}"} for name, row in sorted(latest(undisturbed).items())]
+    width = width_of([row[RECORDING] for row in rows])
+    assert sorted(lines) == sorted([heading(width), *(grade_line(row, width) for row in rows)])
 
 
 def test_grading_again_keeps_every_grade(recordings, model, undisturbed):

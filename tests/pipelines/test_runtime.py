@@ -3,7 +3,8 @@ import ray
 import ray.data
 
 from samplecnn.errors import JobError
-from samplecnn.pipelines.runtime import Outcome, ray_session, some_names
+from samplecnn.pipelines.outcome import Outcome
+from samplecnn.pipelines.runtime import ray_session, some_names
 
 pytestmark = pytest.mark.ray
 
