@@ -54,7 +54,7 @@ def run(quick: bool) -> list[Table]:
         many, some, one = (
             copies_of_each_format(os.path.join(work, str(number)), seconds, number) for number in (count, few, 1)
         )
-        model = _model(os.path.join(work, "model"))
+        model = published_model(os.path.join(work, "model"))
         torch.set_num_threads(1)  # as the workers do
         grader, windows = Grader(*model_folder.load(model), torch.device("cpu")), _windows(many)
         outputs = (os.path.join(work, f"grades-{n}") for n in itertools.count())
@@ -98,7 +98,7 @@ def run(quick: bool) -> list[Table]:
     ]
 
 
-def _model(place: str) -> str:
+def published_model(place: str) -> str:
     """The default network, as the starter leaves it."""
     network_plan, name = plan_for(SETTINGS.segment_samples), NetworkSettings.network
     starter = starter_for(SHIPPED_STARTER, SETTINGS.sample_rate, network_plan)

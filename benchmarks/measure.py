@@ -6,6 +6,7 @@ hits every one of them; medians over rounds, with the smallest and largest besid
 
 import os
 import platform
+import resource
 import statistics
 import tempfile
 import threading
@@ -98,6 +99,15 @@ def peak_mb(pid: int) -> float:
     """The most memory a process has held, MB. (ru_maxrss would count what its parent held before it was started.)"""
     kilobytes = next(line.split()[1] for line in _lines(f"/proc/{pid}/status") if line.startswith("VmHWM"))
     return int(kilobytes) / 1000
+
+
+def resident_mb(pid: int) -> float:
+    """Memory that a process holds and shares with no other, MB (Ray's object store is shared); 0 where it has ended."""
+    found = _lines(f"/proc/{pid}/statm")
+    if not found:
+        return 0.0
+    _, resident, shared, *_ = map(int, found[0].split())
+    return (resident - shared) * resource.getpagesize() / 1e6
 
 
 def descendants() -> list[int]:
