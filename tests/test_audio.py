@@ -66,7 +66,7 @@ def test_every_format_decodes_to_the_same_tone(decoder, tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "m4a"])
-@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("channels", [1, 2, 6, 8])
 def test_level_does_not_depend_on_the_number_of_channels(decoder, tmp_path, suffix, channels):
     path = write_audio(tmp_path / f"a.{suffix}", tone(110, 3, 48_000, channels), 48_000)
     decoded = decoder.decode(str(path))

@@ -292,9 +292,12 @@ def _floats(frames: Iterable[Any]) -> Iterator[list[Float32]]:
     """Each frame's channels, full scale 1; views of the frame where it holds floats."""
     for frame in frames:
         name = frame.format.name.removesuffix("p")
-        count = frame.samples * (1 if frame.format.is_planar else frame.layout.nb_channels)
-        planes = [np.frombuffer(plane, DTYPES[name], count) for plane in frame.planes]
-        channels = planes if frame.format.is_planar else planes[0].reshape(frame.samples, -1).T
+        count, planar = frame.layout.nb_channels, frame.format.is_planar
+        # By hand: of 8 planar channels PyAV finds 9, the last of them anywhere in memory.
+        planes = frame.planes[:count] if planar else frame.planes[:1]
+        samples = frame.samples * (1 if planar else count)
+        arrays = [np.frombuffer(plane, DTYPES[name], samples) for plane in planes]
+        channels = arrays if planar else arrays[0].reshape(frame.samples, count).T
         yield [_as_floats(wave_T, name) for wave_T in channels]
 
 
