@@ -321,6 +321,23 @@ def test_film_without_sound_is_refused(decoder, tmp_path):
     assert failure(decoder, write_silent_film(tmp_path / "a.mp4")).message == "no audio in it"
 
 
+def test_codec_that_nobody_knows_is_refused(decoder, tmp_path):
+    path = write_audio(tmp_path / "a.wav", tone(110, 1, 22_050), 22_050)
+    data = bytearray(path.read_bytes())
+    assert data[20:22] == b"\x01\x00"  # PCM, in the fmt chunk
+    data[20:22] = b"\x37\x13"
+    path.write_bytes(data)
+    assert failure(decoder, path).message == "a codec that FFmpeg does not know"
+
+
+def test_matroska_with_a_damaged_clock_is_heard(decoder, tmp_path):
+    path = write_audio(tmp_path / "a.mka", tone(110, 3, 22_050), 22_050)
+    data = path.read_bytes()
+    assert data.count(b"00:00:03.") == 1
+    path.write_bytes(data.replace(b"00:00:03.", b"00:00:0x."))
+    assert decoder.decode(str(path)).duration_s == pytest.approx(3, abs=0.01)
+
+
 @pytest.mark.parametrize("rate", [100, 1_000_000])
 def test_rate_that_no_audio_has_is_refused(decoder, tmp_path, rate):
     path = write_audio(tmp_path / "a.wav", noise(1, 44_100), 44_100)

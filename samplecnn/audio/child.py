@@ -153,6 +153,8 @@ class _Recording:
             if not container.streams.audio:
                 raise RecordingError("decode", "no audio in it")
             stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise RecordingError("decode", "a codec that FFmpeg does not know")
             self.codec = stream.codec_context.codec.canonical_name
             if stream.codec_context.codec.name not in CODECS:
                 raise RecordingError("decode", f"the codec {self.codec} is not read")

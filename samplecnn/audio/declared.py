@@ -6,6 +6,7 @@ whole, and guesses that of others from the bit rate. Here the headers themselves
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 import av
 
 NO_DURATION = {"aac", "ac3", "eac3", "amr"}  # containers that declare no length
+CLOCK = re.compile(r"([0-9]+):([0-9]+):([0-9]+(?:\.[0-9]*)?)")  # a tag of Matroska; damaged, it says nothing
 LONGEST_OGG_PAGE = 65_307  # bytes
 LOST_OGG_S = 0.25  # between the last page and the last that FFmpeg took: more is damage, less is codec delay
 
@@ -52,9 +54,8 @@ def declared_seconds(file: BinaryIO, container: Any, stream: Any, decoded_s: flo
     if name == "ogg":
         return math.inf if _ogg_end_is_lost(file, container, stream, stream_s or decoded_s) else stream_s
     if stream_s is None and name.startswith("matroska"):
-        clock = stream.metadata.get("DURATION", "").split(":")
-        if len(clock) == 3:
-            hours, minutes, seconds = map(float, clock)
+        if clock := CLOCK.fullmatch(stream.metadata.get("DURATION", "")):
+            hours, minutes, seconds = map(float, clock.groups())
             return hours * 3600 + minutes * 60 + seconds
         if len(container.streams) == 1 and container.duration is not None:  # else it may be a picture's length
             return float(container.duration / av.time_base)

@@ -82,9 +82,12 @@ class Bucket:
         number = len(self.seconds)
         seconds = 1.3 + number / 100
         data = write_audio(self._folder / name, played(number, number % 3, seconds), RATE).read_bytes()
+        self.seconds[name, self.put(name, data)] = seconds
+
+    def put(self, name: str, data: bytes) -> str:
+        """Any bytes as a recording; returns their generation."""
         path = f"/upload/storage/v1/b/{self.name}/o?uploadType=media&name={quote(f'raw/{name}', safe='')}"
-        told = json.loads(self._ask("POST", path, data))
-        self.seconds[name, told["generation"]] = seconds
+        return str(json.loads(self._ask("POST", path, data))["generation"])
 
     def delete(self, name: str) -> None:
         self._ask("DELETE", f"/storage/v1/b/{self.name}/o/{quote(f'raw/{name}', safe='')}")
