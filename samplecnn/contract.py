@@ -65,6 +65,12 @@ GRADABLE = "gradable"
 REASON = "reason"
 MODEL_ID = "model_id"
 GRADED_AT = "graded_at"  # UTC
+MACHINE_GRADE = "machine_grade"  # what the model says, where a person may have said otherwise
+CORRECTED_BY = "corrected_by"
+CORRECTED_AT = "corrected_at"  # UTC
+CORRECTED_WHY = "corrected_why"
+BY = "by"  # of a correction: who says so
+WHY = "why"
 WEIGHT = "weight"  # of a segment in the merge; the weights of a recording add up to 1
 
 PREDICTED = "predicted"
@@ -190,7 +196,8 @@ def probabilities(grades: Sequence[str], probs_G: Sequence[float]) -> dict[str, 
 
 
 def grades_schema(grades: tuple[str, ...]) -> pa.Schema:
-    """grades/latest.* and the recording parts; grade, score and probabilities are null where gradable is false."""
+    """The recording parts of a grades folder: what a model says; grade, score and probabilities are null where gradable
+    is false."""
     return pa.schema(
         [
             pa.field(RECORDING, pa.string(), nullable=False),
@@ -208,6 +215,35 @@ def grades_schema(grades: tuple[str, ...]) -> pa.Schema:
             pa.field(GRADED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
         ]
     )
+
+
+def latest_schema(grades: tuple[str, ...]) -> pa.Schema:
+    """grades/latest.*: what stands. grade is a person's where one corrected it, and gradable then true; machine_grade,
+    score, probabilities, confidence and reason stay the model's."""
+    fields = list(grades_schema(grades))
+    after = 1 + next(i for i, field in enumerate(fields) if field.name == GRADE)
+    return pa.schema(
+        [
+            *fields[:after],
+            pa.field(MACHINE_GRADE, pa.string()),
+            *fields[after:],
+            pa.field(CORRECTED_BY, pa.string()),
+            pa.field(CORRECTED_AT, pa.timestamp("us", tz="UTC")),
+            pa.field(CORRECTED_WHY, pa.string()),
+        ]
+    )
+
+
+# What jobs/correct.py --export writes: labels that train and evaluate read, and where they come from.
+CORRECTION_LABELS_SCHEMA = pa.schema(
+    [
+        pa.field(RECORDING, pa.string(), nullable=False),
+        pa.field(GRADE, pa.string(), nullable=False),
+        pa.field(CORRECTED_BY, pa.string(), nullable=False),
+        pa.field(CORRECTED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field(CORRECTED_WHY, pa.string(), nullable=False),
+    ]
+)
 
 
 def segment_grades_schema(grades: tuple[str, ...]) -> pa.Schema:

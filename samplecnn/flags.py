@@ -23,6 +23,8 @@ PLACES = {
     "labels": "CSV file with the columns recording,grade and perhaps performer,piece,session",
     "model": "folder or gs://bucket/prefix of the model",
     "grades": "folder or gs://bucket/prefix of the grades",
+    "corrections": "CSV file with the columns recording,grade,by,why and perhaps version",
+    "export": "CSV file to write: the corrections that stand, as labels",
     "evaluation": "folder or gs://bucket/prefix of the evaluation",
     "midi": "folder of MIDI files, .mid or .midi",
     "table": "CSV file whose column recording names what each MIDI file becomes",

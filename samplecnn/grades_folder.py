@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 
 from samplecnn import views
 from samplecnn.commits import (
+    AT,
     DONE,
+    FAILED,
     ITEM_KEY,
     MANIFEST,
     OUTCOME,
@@ -26,19 +28,35 @@ from samplecnn.commits import (
     RUN,
     CommitLog,
     LogState,
+    corrections_that_stand,
     joined,
     newest,
+    standing,
 )
 from samplecnn.contract import (
+    BY,
+    CORRECTED_AT,
+    CORRECTED_BY,
+    CORRECTED_WHY,
+    DURATION_S,
     FAILURES_CSV,
+    GRADABLE,
+    GRADE,
     GRADED_AT,
     LATEST_CSV,
     LATEST_PARQUET,
+    MACHINE_GRADE,
+    MESSAGE,
     MODEL_ID,
     PARTS,
+    REASON,
     RECORDING,
+    SEGMENTS,
+    STAGE,
     VERSION,
+    WHY,
     grades_schema,
+    latest_schema,
 )
 from samplecnn.errors import JobError, UserError
 from samplecnn.store import Store
@@ -84,7 +102,10 @@ def grades_of(state: LogState) -> tuple[str, ...]:
 def latest(
     store: Store, state: LogState, grades: tuple[str, ...], in_hand: Mapping[str, pa.Table] | None = None
 ) -> pa.Table:
-    """One row a recording: the grade that the log holds last for the version that is there now. grades: worst first.
+    """One row a recording (contract.latest_schema): the grade that the log holds last for the version that is there.
+
+    A person's correction of that version comes before any model's grade, and gives one to a recording that failed.
+    grades: worst first.
 
     Rows come from the parts that the log names, or from the latest.parquet that is there, and of those only what the
     log's items say is current. in_hand: parts, by path, that need not be read. Raises JobError where a part is missing.
@@ -92,7 +113,7 @@ def latest(
     in_hand = in_hand or {}
     schema = grades_schema(grades)
     current = _current(state)
-    before, made_from = _before(store, schema)
+    before, made_from = _before(store, grades)
     if made_from > state.last:  # of another log, or of one that another run has meanwhile gone on with
         made_from = 0
     tables = [_rows_of(before, current.filter(pc.field(MANIFEST) <= made_from))]
@@ -100,7 +121,7 @@ def latest(
     for path in sorted(set(missing[PART].to_pylist())):
         part = in_hand[path] if path in in_hand else pq.read_table(io.BytesIO(_part(store, path)), schema=schema)
         tables.append(_rows_of(part, missing.filter(pc.field(PART) == path)))
-    return pa.concat_tables(tables).sort_by(RECORDING)
+    return _corrected(pa.concat_tables(tables), state, grades).sort_by(RECORDING)
 
 
 def _current(state: LogState) -> pa.Table:
@@ -112,17 +133,68 @@ def _rows_of(rows: pa.Table, items: pa.Table) -> pa.Table:
     return rows.filter(pc.is_in(joined(rows, *ITEM_KEY), joined(items, *ITEM_KEY)))
 
 
-def _before(store: Store, schema: pa.Schema) -> tuple[pa.Table, int]:
-    """(rows of the latest.parquet that is there, the manifest it was made from); nothing and 0 if it is not ours."""
+def _before(store: Store, grades: tuple[str, ...]) -> tuple[pa.Table, int]:
+    """(what the models say in the latest.parquet that is there, the manifest it was made from); nothing and 0 if it is
+    not ours."""
+    schema = grades_schema(grades)
     try:
         # Checked page by page: a wrong row taken over from here would never leave again.
         rows = pq.read_table(io.BytesIO(store.read(LATEST_PARQUET).data), page_checksum_verification=True)
     except (FileNotFoundError, pa.ArrowException, OSError):
         return schema.empty_table(), 0
     made_from = (rows.schema.metadata or {}).get(_MADE_FROM, b"0")
-    if not rows.schema.equals(schema):
+    if not rows.schema.equals(latest_schema(grades)):
         return schema.empty_table(), 0
-    return rows.replace_schema_metadata(None), int(made_from)
+    said = {GRADE: rows[MACHINE_GRADE], GRADABLE: pc.is_valid(rows[MACHINE_GRADE])}
+    columns = [said.get(name, rows[name]) for name in schema.names]
+    return pa.table(columns, schema=schema), int(made_from)
+
+
+def _corrected(rows: pa.Table, state: LogState, grades: tuple[str, ...]) -> pa.Table:
+    """What the models say (contract.grades_schema), with what people corrected."""
+    corrections = corrections_that_stand(state)
+    of_row = pc.index_in(joined(rows, RECORDING, VERSION), value_set=joined(corrections, RECORDING, VERSION))
+    by_people = corrections.take(of_row)  # nulls where nobody did
+    columns = {
+        **{name: rows[name] for name in rows.column_names},
+        GRADE: pc.coalesce(by_people[GRADE], rows[GRADE]),
+        GRADABLE: pc.or_(rows[GRADABLE], pc.is_valid(by_people[GRADE])),
+        MACHINE_GRADE: rows[GRADE],
+        CORRECTED_BY: by_people[BY],
+        CORRECTED_AT: by_people[AT],
+        CORRECTED_WHY: by_people[WHY],
+    }
+    schema = latest_schema(grades)
+    corrected = pa.table([columns[name] for name in schema.names], schema=schema)
+    return pa.concat_tables([corrected, _failed_and_corrected(rows, state, corrections, schema)])
+
+
+def _failed_and_corrected(rows: pa.Table, state: LogState, corrections: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Recordings that no model could hear and a person did."""
+    if not len(corrections):
+        return schema.empty_table()
+    failed = standing(state).filter(pc.field(OUTCOME) == FAILED)
+    failed = failed.filter(pc.invert(pc.is_in(failed[RECORDING], rows[RECORDING])))
+    of_item = pc.index_in(joined(failed, RECORDING, VERSION), value_set=joined(corrections, RECORDING, VERSION))
+    by_people = corrections.take(of_item.drop_null()).to_pylist()
+    told = [
+        {
+            RECORDING: item[RECORDING],
+            VERSION: item[VERSION],
+            GRADE: correction[GRADE],
+            GRADABLE: True,
+            REASON: f"failed: {item[STAGE]}: {item[MESSAGE]}",
+            SEGMENTS: 0,
+            DURATION_S: 0.0,
+            MODEL_ID: item[MODEL_ID],
+            GRADED_AT: correction[AT],
+            CORRECTED_BY: correction[BY],
+            CORRECTED_AT: correction[AT],
+            CORRECTED_WHY: correction[WHY],
+        }
+        for item, correction in zip(failed.filter(pc.is_valid(of_item)).to_pylist(), by_people, strict=True)
+    ]
+    return pa.Table.from_pylist(told, schema=schema)
 
 
 def _part(store: Store, path: str) -> bytes:
@@ -161,9 +233,9 @@ def write_views(
 def graded_by(store: Store, state: LogState) -> list[GradedBy]:
     """The models that have graded recordings of this folder, in the order of their first grades."""
     current = _current(state)
-    standing = _by_all(state, current)
+    by_all = _by_all(state, current)
     return sorted(
-        (_graded_by(store, model_id, standing, current) for model_id in pc.unique(standing[MODEL_ID]).to_pylist()),
+        (_graded_by(store, model_id, by_all, current) for model_id in pc.unique(by_all[MODEL_ID]).to_pylist()),
         key=lambda model: model.first,
     )
 
@@ -174,8 +246,8 @@ def _by_all(state: LogState, current: pa.Table) -> pa.Table:
     return done.filter(pc.is_in(joined(done, RECORDING, VERSION), joined(current, RECORDING, VERSION)))
 
 
-def _graded_by(store: Store, model_id: str, standing: pa.Table, current: pa.Table) -> GradedBy:
-    items = standing.filter(pc.field(MODEL_ID) == model_id)
+def _graded_by(store: Store, model_id: str, by_all: pa.Table, current: pa.Table) -> GradedBy:
+    items = by_all.filter(pc.field(MODEL_ID) == model_id)
     paths = sorted(items[PART].to_pylist())  # a run's name begins with its time
     times = [
         pq.read_table(io.BytesIO(_part(store, path)), columns=[GRADED_AT])[GRADED_AT] for path in (paths[0], paths[-1])

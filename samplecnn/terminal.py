@@ -3,9 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from samplecnn.contract import CONFIDENCE, DURATION_S, GRADABLE, GRADE, REASON, RECORDING, SCORE, WARNING
+from samplecnn.contract import (
+    CONFIDENCE,
+    CORRECTED_BY,
+    CORRECTED_WHY,
+    DURATION_S,
+    GRADABLE,
+    GRADE,
+    MACHINE_GRADE,
+    REASON,
+    RECORDING,
+    SCORE,
+    WARNING,
+)
 
-NO_FIGURES = f"{'-':7}{'':18}"  # as wide as grade, score and confidence
+NO_GRADE = f"{'-':7}"
+NO_FIGURES = " " * 18  # as wide as score and confidence
 
 
 def width_of(names: Sequence[str]) -> int:
@@ -19,12 +32,19 @@ def heading(width: int) -> str:
 
 
 def grade_line(row: Mapping[str, Any], width: int) -> str:
-    """The line of one recording. row: columns of contract.grades_schema."""
-    figures = f"{row[GRADE]:7}{row[SCORE]:6.2f}{row[CONFIDENCE]:12.2f}" if row[GRADABLE] else NO_FIGURES
-    remark = "; ".join(text for text in (row[REASON], row[WARNING]) if text)
+    """The line of one recording. row: columns of contract.grades_schema or latest_schema."""
+    figures = f"{row[GRADE]:7}" if row[GRADABLE] else NO_GRADE
+    figures += f"{row[SCORE]:6.2f}{row[CONFIDENCE]:12.2f}" if row.get(SCORE) is not None else NO_FIGURES
+    remark = "; ".join(text for text in (_corrected(row), row[REASON], row[WARNING]) if text)
     return f"{figures}{row[DURATION_S] / 60:9.1f}  {row[RECORDING]:{width}}  {remark}".rstrip()
+
+
+def _corrected(row: Mapping[str, Any]) -> str:
+    if not row.get(CORRECTED_BY):
+        return ""
+    return f"corrected by {row[CORRECTED_BY]} (the model: {row[MACHINE_GRADE] or 'none'}): {row[CORRECTED_WHY]}"
 
 
 def failed_line(name: str, why: str, width: int) -> str:
     """The line of a recording that could not be used."""
-    return f"{NO_FIGURES}{'':9}  {name:{width}}  failed: {why}"
+    return f"{NO_GRADE}{NO_FIGURES}{'':9}  {name:{width}}  failed: {why}"

@@ -20,6 +20,7 @@ JOBS = (
     "train",
     "evaluate",
     "grade",
+    "correct",
     "pretrain",
     "pretrain_unlabelled",
 )  # in the order in which people need them

@@ -46,6 +46,10 @@ def done(recording: str, version: str = "v1", model_id: str = "m") -> dict[str, 
     return {"recording": recording, "version": version, "model_id": model_id, "outcome": DONE, "segments": 3}
 
 
+def corrected(recording: str, grade: str = "A", version: str = "v1", by: str = "Ann") -> dict[str, str]:
+    return {"recording": recording, "version": version, "grade": grade, "by": by, "why": "heard it"}
+
+
 def outcomes(state: LogState) -> dict[tuple[str, str, str], str]:
     columns = (state.items[name].to_pylist() for name in ("recording", "version", "model_id", "outcome"))
     return {(r, v, m): outcome for r, v, m, outcome in zip(*columns, strict=True)}
@@ -238,6 +242,25 @@ def test_runs_that_race_between_reading_and_writing_keep_each_item_once(store: S
     assert rows_of(store, state) == Counter({name for run in runs for name in run.names})
 
 
+def test_corrections_settle_nothing_and_none_is_dropped_or_doubled(store: Store) -> None:
+    logs = [CommitLog(store, "grades", now=lambda: datetime(2026, 11, 23, 8, 0, tzinfo=UTC)) for _ in range(3)]
+    for log in logs:
+        log.state()
+    logs[0].commit("ann", SETTINGS, [], corrections=[corrected("a"), corrected("b"), corrected("a")])
+    logs[1].commit("ben", SETTINGS, [], corrections=[corrected("a", "B", by="Ben"), corrected("b")])
+    state = logs[2].commit("night", SETTINGS, [done("a"), done("b")])  # planned before all of them
+    assert outcomes(state) == {("a", "v1", "m"): DONE, ("b", "v1", "m"): DONE}
+    found = state.corrections.select(["recording", "grade", "by", "run", "manifest"]).to_pylist()
+    assert [tuple(row.values()) for row in found] == [
+        ("a", "A", "Ann", "ann", 1),
+        ("b", "A", "Ann", "ann", 1),
+        ("a", "B", "Ben", "ben", 2),
+    ]
+    assert set(state.corrections["at"].to_pylist()) == {datetime(2026, 11, 23, 8, 0, tzinfo=UTC)}
+    assert logs[2].commit("ann again", SETTINGS, [], corrections=[corrected("a"), corrected("b")]).last == 3
+    assert_same(CommitLog(store, "grades").state(), state)
+
+
 def test_other_settings_are_refused_with_both_values(store: Store) -> None:
     log = CommitLog(store, "segments")
     require_same_settings(log.state(), {"sample_rate": 2000}, "segments")
@@ -324,9 +347,9 @@ def long_log(store: Store, commits: int, kind: str = "grades") -> CommitLog:
         gone = [{**done(name, f"v{number // 7 - 1}"), "outcome": DELETED}] if number >= 7 else []
         removed = [f"parts/{number - 9}"] if number >= 9 else []
         log.state()
-        log.commit(
-            f"r{number}", SETTINGS, [done(name, version), *gone], [{"path": f"parts/{number}", "rows": 3}], removed
-        )
+        parts = [{"path": f"parts/{number}", "rows": 3}]
+        said = [corrected(name, "AB"[number % 2], version)] if number % 5 == 3 else []
+        log.commit(f"r{number}", SETTINGS, [done(name, version), *gone], parts, removed, corrections=said)
     return log
 
 
@@ -338,6 +361,8 @@ def assert_same(one: LogState, other: LogState) -> None:
     assert (one.last, one.settings, list(one.parts.items())) == (other.last, other.settings, list(other.parts.items()))
     assert one.items.equals(other.items)
     assert one.items.schema.equals(other.items.schema, check_metadata=True)
+    assert one.corrections.equals(other.corrections)
+    assert one.corrections.schema.equals(other.corrections.schema, check_metadata=True)
 
 
 @pytest.mark.parametrize("every", [1, 4, 30])
@@ -405,7 +430,7 @@ def test_a_snapshot_of_another_log_is_not_believed(store: Store, monkeypatch: py
 
 def test_a_snapshot_whose_format_is_not_ours_is_passed_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit_log, "COMPACT_EVERY", 4)
-    monkeypatch.setattr(snapshot, "FORMAT", 2)
+    monkeypatch.setattr(snapshot, "FORMAT", snapshot.FORMAT + 1)
     mine = long_log(store, 5).state()
     monkeypatch.undo()
     assert_same(CommitLog(store, "grades").state(), mine)

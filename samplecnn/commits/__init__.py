@@ -3,12 +3,16 @@
 Notable: creating manifest n+1 if it does not exist is the only commit there is. Readers trust only parts that a
 manifest names, so a crash leaves orphans and never half a result; of two runs that try the same number one wins, and
 the other re-reads the log, drops what the winner settled and tries the next. An item is (recording, version, model_id).
+Corrections by people are rows of their own beside the items: they settle nothing, and none is ever dropped.
 Every COMPACT_EVERY manifests a snapshot of the folded log is laid beside them: readers start there.
 """
 
 from samplecnn.commits.log import COMPACT_EVERY, CommitLog, manifest_name, new_run
 from samplecnn.commits.snapshot import number_of as snapshot_number
 from samplecnn.commits.state import (
+    AT,
+    CORRECTION_KEY,
+    CORRECTIONS_SCHEMA,
     DELETED,
     DONE,
     FAILED,
@@ -23,6 +27,7 @@ from samplecnn.commits.state import (
     STAMP,
     UNREAD,
     LogState,
+    corrections_that_stand,
     failed_item,
     joined,
     newest,
@@ -30,11 +35,15 @@ from samplecnn.commits.state import (
     outdated,
     require_same_settings,
     restamped,
+    standing,
     withdrawn,
 )
 
 __all__ = [
+    "AT",
     "COMPACT_EVERY",
+    "CORRECTIONS_SCHEMA",
+    "CORRECTION_KEY",
     "DELETED",
     "DONE",
     "FAILED",
@@ -50,6 +59,7 @@ __all__ = [
     "UNREAD",
     "CommitLog",
     "LogState",
+    "corrections_that_stand",
     "failed_item",
     "joined",
     "manifest_name",
@@ -60,5 +70,6 @@ __all__ = [
     "require_same_settings",
     "restamped",
     "snapshot_number",
+    "standing",
     "withdrawn",
 ]

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from samplecnn.commits import snapshot
 from samplecnn.commits.snapshot import Snapshot
 from samplecnn.commits.state import (
+    CORRECTION_KEY,
     DELETED,
     DONE,
     FAILED,
@@ -75,18 +76,21 @@ class CommitLog:
         parts: Sequence[Mapping[str, Any]] = (),
         removed: Sequence[str] = (),
         build: Callable[[list[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] | None = None,
+        corrections: Sequence[Mapping[str, str]] = (),
     ) -> LogState:
         """Append one manifest; returns the log with it.
 
         items: columns of ITEMS_SCHEMA, at least recording, version, outcome. parts: {"path", "rows"} of files that are
         complete. removed: paths of parts that are valid no more. If another run was first, items that it settled
         since `state()` are dropped, and build(the items left) returns the parts that hold no rows of the dropped ones.
+        corrections: columns of CORRECTION_KEY; those that the log holds already are left out, and nothing else drops
+        one: where nothing is left of a commit of corrections, no manifest is made.
 
         Raises LostRace if rows would have to be dropped and there is no build; UserError if the folder was begun with
         other settings meanwhile.
         """
         items = [_clean(item) for item in items]
-        token = secrets.token_hex(16)
+        token, only_corrections = secrets.token_hex(16), bool(corrections) and not items
         while True:
             require_same_settings(self._state, settings, self._store.url())
             left = self._unsettled(run, items)
@@ -98,6 +102,9 @@ class CommitLog:
                     raise LostRace(f"{self._store.url()}: another run settled some of these recordings")
                 parts = build(left) if build else parts
                 items = left
+            corrections = self._unknown(corrections)
+            if only_corrections and not corrections:
+                return self._state
             number = self._state.last + 1
             manifest = {
                 "manifest": number,
@@ -109,6 +116,7 @@ class CommitLog:
                 "items": items,
                 "parts": [dict(part) for part in parts],
                 "removed": list(removed),
+                **({"corrections": corrections} if corrections else {}),
             }
             data = json.dumps(manifest).encode()
             try:
@@ -120,6 +128,12 @@ class CommitLog:
             if number - self._compacted >= COMPACT_EVERY or len(items) >= COMPACT_ITEMS:
                 self._compact(token)
             return self._state
+
+    def _unknown(self, corrections: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        """The corrections that the log does not hold, each once."""
+        known = {tuple(row.values()) for row in self._state.corrections.select(CORRECTION_KEY).to_pylist()}
+        new = {tuple(row[column] for column in CORRECTION_KEY): None for row in corrections}
+        return [dict(zip(CORRECTION_KEY, key, strict=True)) for key in new if key not in known]
 
     def _unsettled(self, run: str, items: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The items that no other run has settled since we planned.

@@ -10,14 +10,16 @@ import io
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from samplecnn.commits.state import ITEMS_SCHEMA, LogState
+from samplecnn.commits.state import AT, CORRECTIONS_SCHEMA, ITEMS_SCHEMA, LogState
 from samplecnn.contract import MANIFESTS
 from samplecnn.tables import parquet_bytes
 
-FORMAT = 1  # of a snapshot and of what folding means; another one is passed over
+FORMAT = 2  # of a snapshot and of what folding means; another one is passed over
 _KEY = b"samplecnn.log"  # in the Parquet metadata: JSON, all of the log but its items
 _NAME = re.compile(MANIFESTS + r"/(\d{9,})-([0-9a-f]{32})\.snapshot\.parquet")
 
@@ -44,6 +46,7 @@ def written(state: LogState, token: str) -> tuple[str, bytes]:
         "token": token,
         "settings": state.settings,
         "parts": dict(state.parts),
+        "corrections": [{**row, AT: row[AT].isoformat()} for row in state.corrections.to_pylist()],
     }
     data = parquet_bytes(state.items.replace_schema_metadata({_KEY: json.dumps(told)}))
     return f"{MANIFESTS}/{state.last:09d}-{_digest(data)}.snapshot.parquet", data
@@ -58,8 +61,10 @@ def read(name: str, data: bytes) -> Snapshot | None:
     told = json.loads((items.schema.metadata or {}).get(_KEY, b"{}"))
     if told.get("format") != FORMAT or not items.schema.equals(ITEMS_SCHEMA):
         return None
-    state = LogState(told["last"], told["settings"], items.replace_schema_metadata(None), told["parts"])
-    return Snapshot(state, told["token"])
+    rows = [{**row, AT: datetime.fromisoformat(row[AT])} for row in told["corrections"]]
+    corrections = pa.Table.from_pylist(rows, schema=CORRECTIONS_SCHEMA)
+    items = items.replace_schema_metadata(None)
+    return Snapshot(LogState(told["last"], told["settings"], items, told["parts"], corrections), told["token"])
 
 
 def _digest(data: bytes) -> str:

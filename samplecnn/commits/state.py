@@ -3,16 +3,19 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from samplecnn.contract import (
+    BY,
     CHANNELS,
     CODEC,
     DURATION_S,
     ERROR,
+    GRADE,
     MESSAGE,
     MODEL_ID,
     RECORDING,
@@ -21,6 +24,7 @@ from samplecnn.contract import (
     STAGE,
     VERSION,
     WARNING,
+    WHY,
 )
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.flags import flag_name
@@ -31,6 +35,7 @@ PART = "part"
 PERMANENT = "permanent"
 RUN = "run"
 MANIFEST = "manifest"
+AT = "at"  # when the manifest was committed
 DONE, FAILED, DELETED = "done", "failed", "deleted"
 UNREAD = ""  # the version of a file whose content could not be read
 NAMESAKE = "name-"  # what the version of a file begins with that was left alone for its name
@@ -59,6 +64,16 @@ ITEMS_SCHEMA = pa.schema(
         pa.field(MANIFEST, pa.int64(), nullable=False),
     ]
 )
+CORRECTION_KEY = [RECORDING, VERSION, GRADE, BY, WHY]  # the same again says nothing new
+
+CORRECTIONS_SCHEMA = pa.schema(
+    [  # one row a correction of the log, in the order of the manifests
+        *[pa.field(column, pa.string(), nullable=False) for column in CORRECTION_KEY],
+        pa.field(AT, pa.timestamp("us", tz="UTC"), nullable=False),  # when, by whom, in which manifest: set by the log
+        pa.field(RUN, pa.string(), nullable=False),
+        pa.field(MANIFEST, pa.int64(), nullable=False),
+    ]
+)
 GIVEN = frozenset(ITEMS_SCHEMA.names) - {RUN, MANIFEST}  # what a commit may say of an item
 
 
@@ -68,18 +83,19 @@ class LogState:
 
     settings: those of the first manifest, None before it. items: ITEMS_SCHEMA, one row a key (recording, version,
     model_id), as the last manifest that names it has it, in the order of those manifests. parts: path to rows of the
-    parts that are valid, in the order of their commits.
+    parts that are valid, in the order of their commits. corrections: CORRECTIONS_SCHEMA, all that there ever were.
     """
 
     last: int = 0
     settings: Mapping[str, Any] | None = None
     items: pa.Table = field(default_factory=ITEMS_SCHEMA.empty_table)
     parts: Mapping[str, int] = field(default_factory=dict)
+    corrections: pa.Table = field(default_factory=CORRECTIONS_SCHEMA.empty_table)
 
 
 def fold(state: LogState, manifests: Iterable[Mapping[str, Any]]) -> LogState:
     """The log with the manifests that come next."""
-    tables = [state.items]
+    tables, corrections = [state.items], [state.corrections]
     parts = dict(state.parts)
     last, settings = state.last, state.settings
     for manifest in manifests:
@@ -87,13 +103,17 @@ def fold(state: LogState, manifests: Iterable[Mapping[str, Any]]) -> LogState:
         settings = manifest["settings"] if settings is None else settings
         rows = [{MODEL_ID: "", STAMP: "", **item, RUN: manifest["run"], MANIFEST: last} for item in manifest["items"]]
         tables.append(pa.Table.from_pylist(rows, schema=ITEMS_SCHEMA))
+        if corrected := manifest.get("corrections"):
+            told = {AT: datetime.fromisoformat(manifest["committed_at"]), RUN: manifest["run"], MANIFEST: last}
+            corrections.append(pa.Table.from_pylist([{**row, **told} for row in corrected], schema=CORRECTIONS_SCHEMA))
         for path in manifest["removed"]:
             parts.pop(path, None)
         for part in manifest["parts"]:
             parts[part["path"]] = part["rows"]
     if last == state.last:
         return state
-    return LogState(last, settings, newest(pa.concat_tables(tables).combine_chunks(), ITEM_KEY), parts)
+    items = newest(pa.concat_tables(tables).combine_chunks(), ITEM_KEY)
+    return LogState(last, settings, items, parts, pa.concat_tables(corrections).combine_chunks())
 
 
 def require_same_settings(state: LogState, settings: Mapping[str, Any], place: str) -> None:
@@ -164,6 +184,18 @@ def restamped(state: LogState, stamps: Mapping[tuple[str, str], str]) -> list[di
         for row in rows.select([name for name in rows.column_names if name in GIVEN]).to_pylist()
         if (stamp := stamps[row[RECORDING], row[VERSION]]) != row[STAMP]
     ]
+
+
+def standing(state: LogState) -> pa.Table:
+    """The item of each recording that says what is there now: its last one, done or failed, of a known content."""
+    here = state.items.filter(pc.field(OUTCOME) != DELETED)
+    no_content = pc.or_(pc.equal(here[VERSION], UNREAD), pc.starts_with(here[VERSION], NAMESAKE))
+    return newest(here.filter(pc.invert(no_content)), [RECORDING])
+
+
+def corrections_that_stand(state: LogState) -> pa.Table:
+    """The last correction of each version of a recording (CORRECTIONS_SCHEMA)."""
+    return newest(state.corrections, [RECORDING, VERSION])
 
 
 def joined(table: pa.Table, *columns: str) -> pa.ChunkedArray:

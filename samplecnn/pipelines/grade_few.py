@@ -16,7 +16,7 @@ from samplecnn.errors import RecordingError, UserError
 from samplecnn.infer import Grader
 from samplecnn.pipelines.outcome import Outcome
 from samplecnn.segments import activity
-from samplecnn.store import Entry, Store, open_store
+from samplecnn.store import Entry, Store, open_store, store_of_file
 from samplecnn.terminal import failed_line, grade_line, heading, width_of
 
 
@@ -76,9 +76,8 @@ def _file(place: str) -> tuple[Store, Entry] | None:
         place = os.path.expanduser(place)
         if not os.path.isfile(place):
             return None
-    folder, _, name = place.rpartition("/")
-    if not name or folder in ("gs:", "gs:/"):
+    elif place.removeprefix("gs://").count("/") == 0 or place.endswith("/"):  # a bucket, or a folder
         return None
-    store = open_store(folder or ("/" if place.startswith("/") else "."))
+    store, name = store_of_file(place)
     entry = next((entry for entry in store.list(name, folders=False) if entry.name == name), None)
     return (store, entry) if entry else None

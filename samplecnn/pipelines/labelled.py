@@ -10,14 +10,13 @@ import numpy.typing as npt
 
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.contract import RECORDING, VERSION
-from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
 from samplecnn.labels import Label, LabelSettings, join, read_labels, require_gradable
 from samplecnn.pipelines.runtime import some_names
 from samplecnn.recipe import NO_STARTER, FitSettings
 from samplecnn.segment_folder import SegmentsFolder, open_segments
 from samplecnn.starter import Starter
-from samplecnn.store import open_store
+from samplecnn.store import read_file
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +88,3 @@ def labelled(segments: str, labels: str, settings: LabelSettings) -> Labelled:
 
 def _groups(label: Label) -> tuple[str, ...]:
     return (label.group, *label.further)
-
-
-def read_file(place: str, flag: str) -> bytes:
-    """One file, local or gs://. Raises UserError where it is missing."""
-    folder, _, name = place.rpartition("/")
-    try:
-        return open_store(folder or ("/" if place.startswith("/") else ".")).read(name).data
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{flag} {place}: no such file") from None

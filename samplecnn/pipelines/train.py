@@ -34,9 +34,10 @@ from samplecnn.pipelines.fitting import (
     state_so_far,
     tell,
 )
-from samplecnn.pipelines.labelled import Labelled, labelled, read_file
+from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.recipe import NO_STARTER, FitSettings
 from samplecnn.starter import new_network, starter_for
+from samplecnn.store import read_file
 
 
 def train(

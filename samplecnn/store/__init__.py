@@ -12,7 +12,7 @@ from samplecnn.errors import UserError
 from samplecnn.store.base import Blob, Entry, Store
 from samplecnn.store.local import LocalStore
 
-__all__ = ["Blob", "Entry", "LocalStore", "Store", "open_store"]
+__all__ = ["Blob", "Entry", "LocalStore", "Store", "open_store", "read_file", "store_of_file"]
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
@@ -37,3 +37,18 @@ def open_store(place: str) -> Store:
     if os.path.exists(root) and not os.path.isdir(root):
         raise UserError(f"{place}: is a file: give the folder")
     return LocalStore(place, root)
+
+
+def store_of_file(place: str) -> tuple[Store, str]:
+    """The store of the folder that a file lies in, and the file's name there."""
+    folder, _, name = place.rpartition("/")
+    return open_store(folder or ("/" if place.startswith("/") else ".")), name
+
+
+def read_file(place: str, flag: str) -> bytes:
+    """One file, local or gs://. flag: that named it. Raises UserError where it is missing."""
+    store, name = store_of_file(place)
+    try:
+        return store.read(name).data
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"{flag} {place}: no such file") from None

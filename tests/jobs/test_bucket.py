@@ -13,6 +13,7 @@ import pytest
 from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.contract import (
+    CORRECTION_LABELS_SCHEMA,
     CURRENT,
     FAILURES_CSV,
     GRADED_AT,
@@ -34,7 +35,7 @@ from samplecnn.pipelines.train import train
 from samplecnn.recipe import FitSettings
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import open_store
-from samplecnn.tables import read_csv
+from samplecnn.tables import csv_bytes, read_csv
 from tests.fixtures.gcs import Gate
 from tests.fixtures.jobs import ROOT, write_labels, write_recordings
 
@@ -43,7 +44,12 @@ SETTINGS = SegmentSettings(sample_rate=100, segment_s=1.0, hop_s=1.0)
 FIT = FitSettings(epochs=2, crops=2, batch_size=12)
 
 GET, LIST, CREATE, DELETE = (f"storage.objects.{verb}" for verb in ("get", "list", "create", "delete"))
-PATHS = {"labels": "labels.csv", "checkpoints": "model.checkpoints"}
+PATHS = {
+    "labels": "labels.csv",
+    "checkpoints": "model.checkpoints",
+    "corrections": "corrections.csv",
+    "export": "corrected.csv",
+}
 # (command, place, permission) of the table that people read.
 TABLE = [
     (command, place, permission)
@@ -136,6 +142,9 @@ def commands(place: str, model_id: str) -> dict[str, Callable[[], Any]]:
     grades = f"--grades={place}/grades"
     return {
         **jobs(place),
+        "jobs/correct.py": lambda: script(
+            "jobs/correct.py", grades, f"--corrections={place}/corrections.csv", f"--export={place}/corrected.csv"
+        ),
         "scripts/show_grades.py": lambda: script("scripts/show_grades.py", grades),
         "scripts/use_model.py": lambda: script(
             "scripts/use_model.py", grades, f"--model={place}/model", f"--model-id={model_id}"
@@ -167,6 +176,11 @@ def without(school: Any, gate: Gate) -> Callable[[str, str, str], None]:
         store.delete(f"grades/{LATEST_CSV}")
         store.put(f"grades/{FAILURES_CSV}", b"not ours")
         store.put("model.checkpoints/old/state.pt", b"of a run that is over")
+        store.put("corrections.csv", f"recording,grade,by,why\n{school[1][0][0][RECORDING]},A,Ann,heard it\n".encode())
+        if (of, permission) == ("export", LIST):  # the first export: there is none to be found
+            store.delete("corrected.csv")
+        else:
+            store.put("corrected.csv", csv_bytes(CORRECTION_LABELS_SCHEMA.empty_table()))
         gate.permit([row for row in permitted(place, command) if row != (permission, f"{root}/{PATHS.get(of, of)}")])
         commands(place, model_id)[command]()
 
@@ -181,7 +195,9 @@ def test_without_a_listed_permission_a_command_says_what_it_lacks(
         without(command, of, permission)
 
 
-@pytest.mark.parametrize("command", ["scripts/show_grades.py", "scripts/use_model.py", "scripts/collect_garbage.py"])
+@pytest.mark.parametrize(
+    "command", ["jobs/correct.py", "scripts/show_grades.py", "scripts/use_model.py", "scripts/collect_garbage.py"]
+)
 def test_a_script_needs_no_permission_but_the_listed_ones(
     command: str, without: Callable[[str, str, str], None]
 ) -> None:

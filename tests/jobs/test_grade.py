@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +15,14 @@ import torch
 from samplecnn import model_folder
 from samplecnn.contract import (
     CONFIDENCE,
+    CORRECTED_BY,
     FAILURES_CSV,
     GRADABLE,
     GRADE,
     GRADED_AT,
     LATEST_CSV,
     LATEST_PARQUET,
+    MACHINE_GRADE,
     MESSAGE,
     MODEL_ID,
     REASON,
@@ -29,6 +32,7 @@ from samplecnn.contract import (
     WARNING,
     WEIGHT,
 )
+from samplecnn.corrections import correct
 from samplecnn.errors import UserError
 from samplecnn.pipelines import grade as grading
 from samplecnn.pipelines.grade_few import grade_few
@@ -212,6 +216,30 @@ def test_another_models_grades_are_kept_or_made_again_only_when_asked(recordings
     assert len({row[MODEL_ID] for row in latest(grades).values()}) == 1
     with pytest.raises(UserError, match="contradict"):
         grade(str(folder), other, str(grades), regrade=True, new_only=True)
+
+
+def test_a_correction_outlives_models_and_not_the_upload_that_was_heard(model, tmp_path):
+    folder, grades = tmp_path / "recordings", tmp_path / "grades"
+    (name, _), (other, _), (broken, _) = write_recordings(folder, 3)
+    (folder / broken).write_text("no sound")
+    grade(str(folder), model, str(grades))
+    corrections = tmp_path / "corrections.csv"
+    corrections.write_text(f"recording,grade,by,why\n{name},A,Ann,x\n{other},C,Ann,x\n{broken},B,Ann,heard it live\n")
+    assert correct(str(grades), str(corrections), None).startswith("3 corrections: 3 new, 1 of recordings that failed")
+
+    grade(str(folder), publish(tmp_path / "other", seed=5), str(grades), regrade=True)
+    by_other = latest(grades)
+    assert {n: row[GRADE] for n, row in by_other.items()} == {name: "A", other: "C", broken: "B"}
+    assert len({row[MODEL_ID] for row in by_other.values()} - {by_other[broken][MODEL_ID]}) == 1
+
+    write_audio(folder / name, tone(90, 7, 8000), 8000)
+    write_audio(folder / broken, tone(90, 6, 8000), 8000)
+    closing = str(grade(str(folder), model, str(grades), regrade=True))
+    now = latest(grades)
+    assert {n: row[CORRECTED_BY] for n, row in now.items()} == {name: None, other: "Ann", broken: None}
+    assert now[name][GRADE] == now[name][MACHINE_GRADE]
+    counted = Counter(row[GRADE] for row in now.values())  # as they stand, corrections and all
+    assert "; now " + ", ".join(f"{counted[g]} {g}" for g in "ABC" if counted[g]) in closing
 
 
 def test_changed_recordings_are_graded_again_and_deleted_ones_leave_the_latest_view(model, tmp_path):
