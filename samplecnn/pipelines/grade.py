@@ -1,7 +1,8 @@
 """grade: recordings in, one grade each out; Ray Data streams decode → windows → inference, the driver merges.
 
-Two pools of workers: decoders keep one decoder child each, graders load the model once and may sit on GPUs. A row that
-travels between them is a bounded run of one recording's windows, so that an hour costs no more memory than a minute.
+A worker a core keeps one decoder child and the model. Where there are GPUs, there are two pools: decoders, and graders
+that sit on the GPUs. A row that travels is a bounded run of one recording's windows, so that an hour costs no more
+memory than a minute.
 The driver puts a recording together when its last row is in, and commits every few hundred recordings.
 """
 
@@ -347,30 +348,48 @@ def _hear_in_parallel(
     source: Store, card: ModelCard, network: Hearing, todo: list[Item], workers: int
 ) -> Iterator[dict[str, Any]]:
     gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
-    rows = [{"item": json.dumps(vars(item))} for item in todo]
-    tasks = max(workers, -(-len(rows) // RECORDINGS_A_TASK))
-    heard = (
-        ray.data.from_items(rows, override_num_blocks=min(tasks, len(rows)))
-        .map_batches(
-            WindowCutter,
-            fn_constructor_args=(source, card.settings, BATCH),
-            fn_constructor_kwargs={"course": card.asks_for_course()},
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=1,
-        )
-        .map_batches(
-            WindowGrader,
-            fn_constructor_args=(card, network.state_dict(), gpus > 0),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=gpus or workers),
-            # A grader shares its decoder's core and asks for none: four runs on two cores, with half a core a worker,
-            # had all the places taken by decoders that waited for graders, for ever.
-            num_cpus=0,
-            num_gpus=1 if gpus else 0,
-        )
+    tasks = max(workers, -(-len(todo) // RECORDINGS_A_TASK))
+    items = ray.data.from_items(
+        [{"item": json.dumps(vars(item))} for item in todo], override_num_blocks=min(tasks, len(todo))
     )
+    decoders: dict[str, Any] = {"batch_size": 1, "compute": ray.data.ActorPoolStrategy(size=workers), "num_cpus": 1}
+    course = {"course": card.asks_for_course()}
+    if not gpus:
+        heard = items.map_batches(
+            RecordingHearer,
+            fn_constructor_args=(source, card, network.state_dict()),
+            fn_constructor_kwargs=course,
+            **decoders,
+        )
+    else:
+        heard = items.map_batches(
+            WindowCutter, fn_constructor_args=(source, card.settings, BATCH), fn_constructor_kwargs=course, **decoders
+        ).map_batches(
+            WindowGrader,
+            fn_constructor_args=(card, network.state_dict(), True),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=gpus),
+            # None of the decoders' cores: they hold theirs until graders have taken what they decoded, and several
+            # runs at once could wait for each other for ever.
+            num_cpus=0,
+            num_gpus=1,
+        )
     yield from heard.iter_rows()
+
+
+class RecordingHearer:
+    """A Ray Data worker where there is no GPU: a recording in, what the model says of its windows out.
+
+    Both halves in one process: apart they cost each job a second process a core that loads torch, and windows their way
+    through Ray's object store.
+    """
+
+    def __init__(self, source: Store, card: ModelCard, weights: Mapping[str, torch.Tensor], *, course: bool) -> None:
+        self._cutter = WindowCutter(source, card.settings, BATCH, course=course)
+        self._grader = WindowGrader(card, weights, on_gpu=False)
+
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[Any]]]:
+        yield from map(self._grader, self._cutter(batch))
 
 
 class WindowGrader:

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 
 from samplecnn import model_folder
@@ -280,22 +279,6 @@ def test_a_recording_that_cannot_be_read_for_a_night_keeps_its_grade_and_is_not_
     assert read_csv((grades / FAILURES_CSV).read_bytes(), "failures") == []
     assert {row[0] for row in segment_rows(grades)} == {name, other}
     assert len(list(grades.glob("parts/*"))) == 1
-
-
-def test_no_grader_waits_for_a_core_that_another_runs_decoder_holds(model, tmp_path, monkeypatch):
-    """Decoders hold their cores until graders have taken what they decoded: on cores of their own, several runs at
-    once could wait for each other for ever."""
-    write_recordings(tmp_path / "recordings", 1)
-    note = tmp_path / "told.json"
-
-    class Telling(grading.WindowGrader):
-        def __call__(self, batch):
-            note.write_text(json.dumps(ray.get_runtime_context().get_assigned_resources()))
-            return super().__call__(batch)
-
-    monkeypatch.setattr(grading, "WindowGrader", Telling)
-    grade(str(tmp_path / "recordings"), model, str(tmp_path / "grades"))
-    assert json.loads(note.read_text()).get("CPU", 0) == 0
 
 
 def test_a_grades_folder_belongs_to_its_recordings_and_grades(model, undisturbed, recordings, tmp_path):
