@@ -21,8 +21,9 @@ demo: $(READY)  ## perform 15 recordings, prepare, evaluate, train, grade six un
 demo-gcs: $(READY)  ## the same in a bucket, on a test server that speaks GCS's protocol; compares the grades
 	@$(BIN)/python scripts/demo_gcs.py
 
-test: $(READY)  ## all tests, two files at a time, the long ones of tests/jobs first; installs FluidSynth as root
+test: $(READY)  ## all tests, two files at a time, the long ones of tests/jobs first; installs FluidSynth and Chromium as root
 	@scripts/install_piano.sh
+	@scripts/install_browser.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(READY)  ## all benchmarks

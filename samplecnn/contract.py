@@ -115,6 +115,7 @@ METRICS_JSON = "metrics.json"
 METRICS_CSV = "metrics.csv"
 PREDICTIONS_CSV = "predictions.csv"
 RISK_COVERAGE_CSV = "risk_coverage.csv"
+REPORT_HTML = "report.html"
 FILTERS_PARQUET = "filters.parquet"
 FILTERS_PNG = "filters.png"
 

@@ -51,12 +51,14 @@ from samplecnn.contract import (
     PARTS,
     REASON,
     RECORDING,
+    SEGMENT,
     SEGMENTS,
     STAGE,
     VERSION,
     WHY,
     grades_schema,
     latest_schema,
+    segment_grades_schema,
 )
 from samplecnn.errors import JobError, UserError
 from samplecnn.store import Store
@@ -122,6 +124,24 @@ def latest(
         part = in_hand[path] if path in in_hand else pq.read_table(io.BytesIO(_part(store, path)), schema=schema)
         tables.append(_rows_of(part, missing.filter(pc.field(PART) == path)))
     return _corrected(pa.concat_tables(tables), state, grades).sort_by(RECORDING)
+
+
+def segments_of(store: Store, state: LogState, grades: tuple[str, ...], rows: pa.Table) -> pa.Table:
+    """The segments behind these rows of `latest`, in the rows' order and each recording's in time's
+    (contract.segment_grades_schema). Raises JobError where a part is missing."""
+    schema = segment_grades_schema(grades)
+    current = _current(state)
+    tables = [schema.empty_table()]
+    for path in sorted(set(current[PART].to_pylist())):
+        folder, _, name = path.rpartition("/")
+        data = _part(store, f"{folder}/{name.replace('recordings', 'segments')}")
+        part = pq.read_table(io.BytesIO(data), schema=schema)
+        tables.append(_rows_of(part, current.filter(pc.field(PART) == path)))
+    segments = pa.concat_tables(tables)
+    row = pc.index_in(joined(segments, *ITEM_KEY), value_set=joined(rows, *ITEM_KEY))
+    sorted_by = pa.table({"row": row, SEGMENT: segments[SEGMENT]}).filter(pc.is_valid(row))
+    kept = segments.filter(pc.is_valid(row))
+    return kept.take(pc.sort_indices(sorted_by, [("row", "ascending"), (SEGMENT, "ascending")]))
 
 
 def _current(state: LogState) -> pa.Table:

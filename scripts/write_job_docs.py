@@ -21,6 +21,7 @@ JOBS = (
     "evaluate",
     "grade",
     "correct",
+    "report",
     "pretrain",
     "pretrain_unlabelled",
 )  # in the order in which people need them

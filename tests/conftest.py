@@ -10,7 +10,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Ray's workers give way to everything else on the machine (15 more than the driver), which a busy machine makes crawl.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
-pytest_plugins = ["tests.fixtures.gcs", "tests.fixtures.jobs", "tests.fixtures.pianos", "tests.fixtures.threads"]
+pytest_plugins = [
+    "tests.fixtures.browser",
+    "tests.fixtures.gcs",
+    "tests.fixtures.jobs",
+    "tests.fixtures.pianos",
+    "tests.fixtures.threads",
+]
 
 # No test is timed: an example that takes 0.3 s on a busy machine is none the worse.
 settings.register_profile("untimed", deadline=None)

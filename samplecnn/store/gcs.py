@@ -8,6 +8,7 @@ Application Default Credentials, the endpoint Google's or that of STORAGE_EMULAT
 import base64
 import contextlib
 import errno
+import mimetypes
 import os
 import re
 import secrets
@@ -133,7 +134,9 @@ class GcsStore:
 
     def put(self, name: str, data: bytes) -> None:
         with self._plainly(name, "bucket"):
-            self._blob(name).upload_from_string(data, **self._limits())
+            # As what it is: a browser shows report.html, and does not offer it as a text to save.
+            kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+            self._blob(name).upload_from_string(data, content_type=kind, **self._limits())
 
     @contextlib.contextmanager
     def open_output(self, name: str) -> Iterator[IO[bytes]]:

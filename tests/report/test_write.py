@@ -1,0 +1,82 @@
+"""The report job: where its page goes, what it refuses, what a correction looks like."""
+
+import json
+import re
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from samplecnn import grades_folder
+from samplecnn.commits import CommitLog
+from samplecnn.errors import UserError
+from samplecnn.report.grading import FAILED, GRADED, NOT_GRADABLE, read_grades, table_data
+from samplecnn.report.write import write_report
+from samplecnn.store import open_store
+from tests.fixtures.gcs import Gate, gcs_store
+from tests.fixtures.heard import GRADES, commit, heard
+from tests.fixtures.jobs import run_job
+
+
+def data_of(page: str) -> dict:
+    """What the page's script reads."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_the_job_writes_the_page_beside_the_grades_and_says_where(tmp_path: Path) -> None:
+    store = open_store(f"{tmp_path}/grades")
+    commit(store, "20261126-r1", [heard("a.wav", 1), heard("b.wav", 2)], {"c.wav": "no sound"})
+    ended = run_job("report", "--grades", tmp_path / "grades")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1].endswith(f": {tmp_path}/grades/report.html")
+    rows = data_of((tmp_path / "grades/report.html").read_text(encoding="utf-8"))["rows"]
+    assert rows["name"] == ["c.wav", "a.wav", "b.wav"]
+    assert rows["remark"] == ["failed: decode: no sound", None, None]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((), "error: nothing to report of: give --grades, --evaluation or both"),
+        (("--grades", "none"), "error: --grades none: no grades there: run jobs/grade.py first"),
+    ],
+)
+def test_what_cannot_be_reported_of_is_refused_in_a_line(args: tuple[str, ...], said: str) -> None:
+    ended = run_job("report", *args)
+    assert (ended.returncode, ended.stderr.strip()) == (2, said)
+
+
+def test_in_a_bucket_the_page_is_served_as_a_page(gate: Gate, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = gcs_store(gate, bucket)
+    commit(store, "20261126-r1", [heard("a.wav", 1)])
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
+    assert write_report(store.url(), None).endswith(f": gs://{bucket}/school/grades/report.html")
+    address = f"{gate.address}/storage/v1/b/{bucket}/o/school%2Fgrades%2Freport.html"
+    with urllib.request.urlopen(address) as told:
+        assert json.load(told)["contentType"] == "text/html"
+
+
+def test_segments_are_those_of_the_grade_that_stands(tmp_path: Path) -> None:
+    store = open_store(f"{tmp_path}/grades")
+    commit(store, "20261126-r1", [heard("a.wav", 1, segments=5), heard("b.wav", 2, segments=3)])
+    commit(store, "20261127-r2", [heard("b.wav", 3, segments=7, model_id="m2"), heard("0.wav", 4, gradable=False)])
+    data = table_data(read_grades(f"{tmp_path}/grades"))
+    assert (data["rows"]["name"], data["segments"]["count"]) == (["0.wav", "a.wav", "b.wav"], [12, 5, 7])
+    assert data["rows"]["status"] == [NOT_GRADABLE, GRADED, GRADED]
+    latest = grades_folder.latest(store, CommitLog(store, "grades").state(), GRADES).to_pylist()
+    assert data["rows"]["score"] == [None, *(round(10_000 * row["score"]) for row in latest[1:])]
+    weights = data["segments"]["weight"]
+    assert sum(weights[:12]) == 0
+    assert sum(weights[12:17]) == pytest.approx(100_000, abs=5)
+
+
+def test_a_folder_that_holds_failures_alone_has_a_page(tmp_path: Path) -> None:
+    commit(open_store(f"{tmp_path}/grades"), "20261126-r1", [], {"a.wav": "broken \udcff"})
+    write_report(f"{tmp_path}/grades", None)
+    rows = data_of((tmp_path / "grades/report.html").read_text(encoding="utf-8"))["rows"]
+    assert rows["status"] == [FAILED]
+
+
+def test_nothing_at_all_is_a_users_mistake() -> None:
+    with pytest.raises(UserError, match="nothing to report of"):
+        write_report(None, None)
