@@ -8,16 +8,19 @@ import torch
 from torch import Tensor, distributed, nn
 
 
-class BatchNorm(nn.BatchNorm1d):
+class BatchNorm(nn.BatchNorm2d):
     """nn.BatchNorm1d whose batch, in training, is that of all workers; same parameters, buffers and state dict.
 
     x: [B, C] or [B, C, F]; B may be 0 on some workers. Without a process group, or in one of a single worker, and in
-    evaluation it is nn.BatchNorm1d itself.
+    evaluation it is nn.BatchNorm1d itself, over images of one row: of these alone torch keeps how they lie in memory
+    (layers.py).
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not distributed.is_initialized() or distributed.get_world_size() == 1:
-            return super().forward(x)
+            if x.ndim == 2:
+                return super().forward(x[:, :, None, None])[:, :, 0, 0]
+            return super().forward(x.unsqueeze(2)).squeeze(2)
         others = [dim for dim in range(x.ndim) if dim != 1]  # all but channels
         shape = [1, -1] + [1] * (x.ndim - 2)
         total_C = x.sum(others)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from samplecnn.hearing import Hearing
 from samplecnn.model_folder import NORMALISATION, ModelCard, activity_rule
+from samplecnn.network.folded import folded
 from samplecnn.ordinal import HEADS
 
 # B segments, T samples, G grades (0 = worst), E embedding.
@@ -69,7 +70,7 @@ def onnx_bytes(card: ModelCard, network: Hearing) -> bytes:
         warnings.simplefilter("ignore")
         file = os.path.join(folder, "model.onnx")
         torch.onnx.export(
-            _Graded(card, network).eval(),
+            _Graded(card, folded(network)).eval(),
             (torch.zeros(2, card.settings.segment_samples),),
             file,
             input_names=[WAVEFORM],

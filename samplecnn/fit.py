@@ -23,6 +23,7 @@ from samplecnn.batchnorm import keep_statistics
 from samplecnn.errors import JobError
 from samplecnn.hearing import Hearing
 from samplecnn.lessons import Examined, Lesson, RecordingGrades, SegmentGrades
+from samplecnn.network.folded import folded
 from samplecnn.optimisers import OPTIMISERS, Recipe, parameter_groups
 from samplecnn.ordinal import DEFAULT_HEAD
 from samplecnn.recipe import FitSettings
@@ -227,6 +228,7 @@ def _validate(
 ) -> tuple[list[float], float, float | None]:
     """Loss of each recording, accuracy, and kappa where grades are learnt; the recordings are shared out over the
     workers."""
+    network = folded(network)
     found_XR = torch.zeros((len(Examined._fields), len(valid)), dtype=torch.float64, device=device)
     for i in range(rank, len(valid), world):
         found_XR[:, i] = torch.tensor(lesson.examine(network, valid, i, device), dtype=torch.float64)

@@ -20,6 +20,7 @@ from samplecnn.errors import RecordingError
 from samplecnn.hearing import Hearing
 from samplecnn.merge import Merged, SegmentOutputs, stated_grade
 from samplecnn.model_folder import ModelCard
+from samplecnn.network.folded import folded
 from samplecnn.ordinal import HEADS
 from samplecnn.segments import Windows, audible_windows, seconds_of_playing, take
 from samplecnn.tempo import course_of
@@ -135,7 +136,7 @@ class Grader:
 
     def __init__(self, card: ModelCard, network: Hearing, device: torch.device) -> None:
         self.card, self.device = card, device
-        self._network = network.to(device).eval()
+        self._network = folded(network).to(device)
 
     def hear(self, windows_ST: Float32) -> tuple[Float64, Float32, Float64]:
         """Probabilities [S, G], embeddings [S, E] and attention [S] of windows of one recording, level normalised.

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad, relu, softplus
 
 from samplecnn.batchnorm import BatchNorm
+from samplecnn.layers import SameConv, channels_last
 
 # B segments, T samples, N bands, K taps, F frames, C channels, L lags, Q frequencies of the envelope, E embedding.
 
@@ -55,12 +56,12 @@ class Rhythm(nn.Module):
         self.sample_rate, self.hop = sample_rate, max(1, round(HOP_S * sample_rate))
         filters_NK = windowed_cosines(sample_rate)
         self.filters = nn.Parameter(torch.from_numpy(filters_NK)[:, None, :])
-        self.onset = _conv(1 + len(filters_NK) // 2, CHANNELS)
+        self.onset = SameConv(1 + len(filters_NK) // 2, CHANNELS, KERNEL)
         self.onset_norm = BatchNorm(CHANNELS)
-        self.pulse = _conv(CHANNELS, PULSES)
-        self.lag = _conv(PULSES, CHANNELS)
+        self.pulse = SameConv(CHANNELS, PULSES, KERNEL)
+        self.lag = SameConv(PULSES, CHANNELS, KERNEL)
         self.lag_norm = BatchNorm(CHANNELS)
-        self.lag2 = _conv(CHANNELS, CHANNELS)
+        self.lag2 = SameConv(CHANNELS, CHANNELS, KERNEL)
         self.lag2_norm = BatchNorm(CHANNELS)
 
     @property
@@ -69,9 +70,9 @@ class Rhythm(nn.Module):
         return self.hop / self.sample_rate
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        onset_BCF = relu(self.onset_norm(self.onset(self.rises(waveform_BT))))
+        onset_BCF = relu(self.onset_norm(self.onset(channels_last(self.rises(waveform_BT)))))
         pulse_BCF = softplus(self.pulse(onset_BCF))
-        x_BCL = autocorrelation(pulse_BCF, self.frame_s)
+        x_BCL = channels_last(autocorrelation(pulse_BCF, self.frame_s))
         x_BCL = relu(self.lag_norm(self.lag(x_BCL)))
         x_BCL = relu(self.lag2_norm(self.lag2(x_BCL)))
         return torch.cat([*_mean_and_spread(onset_BCF), *_mean_and_spread(x_BCL), x_BCL.amax(dim=2)], dim=1)
@@ -90,10 +91,6 @@ class Rhythm(nn.Module):
         return torch.cat([envelope_B1F, rise_BNF], dim=1) / spread_B11
 
 
-def _conv(into: int, out: int) -> nn.Conv1d:
-    return nn.Conv1d(into, out, KERNEL, padding=KERNEL // 2)
-
-
 def _variance(x_BCF: Tensor) -> Tensor:
     return (x_BCF - x_BCF.mean(dim=2, keepdim=True)).square().mean(dim=2, keepdim=True)
 
@@ -107,6 +104,7 @@ def autocorrelation(x_BCF: Tensor, frame_s: float) -> Tensor:
     """How alike each channel is to itself some time later, [B, C, LAGS]: 1 is wholly, at the lags of lag_seconds()."""
     frames = int(x_BCF.shape[2])  # a tensor while a network is traced for ONNX
     size = 2 ** math.ceil(math.log2(2 * frames))  # a circle of twice the length: no end meets its own beginning
+    x_BCF = x_BCF.contiguous()
     power_BCQ = _power(x_BCF - x_BCF.mean(dim=2, keepdim=True), size)
     product_BCL: Tensor = power_BCQ @ torch.from_numpy(_to_lags(frames, size, frame_s)).to(x_BCF)
     return product_BCL[:, :, 1:] / (product_BCL[:, :, :1] + EPSILON * frames)
@@ -123,7 +121,9 @@ def _power(x_BCF: Tensor, size: int) -> Tensor:
         angle_FQ = 2 * math.pi / size * np.outer(np.arange(x_BCF.shape[2]), np.arange(size // 2 + 1))
         real_FQ, imaginary_FQ = (torch.from_numpy(f(angle_FQ)).to(x_BCF) for f in (np.cos, np.sin))
         return (x_BCF @ real_FQ).square() + (x_BCF @ imaginary_FQ).square()
-    power_BCQ: Tensor = torch.fft.rfft(x_BCF, n=size).abs().square()
+    spectrum_BCQ = torch.fft.rfft(x_BCF, n=size)
+    # Not abs().square(): its root costs four times as much.
+    power_BCQ: Tensor = spectrum_BCQ.real.square() + spectrum_BCQ.imag.square()
     return power_BCQ
 
 

@@ -25,7 +25,7 @@ PLAN = Plan(segment_samples=500, stride=5, pools=(5, 5, 2, 2), widths=(8, 8, 8, 
 QUICK = FitSettings(epochs=6, crops=4, batch_size=12, learning_rate=3e-3, patience=10)
 # A single epoch without improvement ends a stage, so that six epochs see several.
 PAPER = FitSettings(
-    recipe="paper", epochs=6, crops=4, batch_size=12, learning_rate=0.3, patience=1, augment="noise,reverb"
+    recipe="paper", epochs=6, crops=4, batch_size=12, learning_rate=0.1, patience=1, augment="noise,reverb"
 )
 ON_RECORDINGS = FitSettings(
     learn_from="recordings", epochs=20, crops=4, batch_size=12, learning_rate=1e-2, patience=20, augment="gain"

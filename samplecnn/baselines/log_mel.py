@@ -12,8 +12,9 @@ from torch.nn import functional
 from samplecnn.batches import RecordingSet, active_stretch
 from samplecnn.batchnorm import BatchNorm
 from samplecnn.hearing import Hearing
+from samplecnn.layers import Pool, SameConv
 from samplecnn.network import DROPOUT, he_uniform
-from samplecnn.network.blocks import KeyedDropout, Pool, SameConv
+from samplecnn.network.blocks import KeyedDropout
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.torch_audio import transforms
 

@@ -3,9 +3,7 @@
 One class builds every member: the papers' m^n networks where the segment's length is a power of m, the same shape with
 mixed pools where the length splits into small factors (5000 samples = 10 s at 500 Hz), and global pooling at the end
 for any other length (architecture.py plans it). Blocks stand in blocks.py, what the head's outputs mean in ordinal.py,
-training in fit.py.
-conv1d throughout: conv2d over channels-last memory trains 1.2 to 1.3 times as fast on one core, at most 1.1 times on
-two busy ones (docs/tried-and-dropped.md), and waits for the work on speed.
+training in fit.py; folded.py makes of any of them what grading uses.
 """
 
 import math
@@ -18,7 +16,8 @@ from torch.nn import functional
 from samplecnn.architecture import LEVELS, Plan
 from samplecnn.batchnorm import BatchNorm
 from samplecnn.hearing import Hearing
-from samplecnn.network.blocks import BLOCKS, BlockShape, KeyedDropout, SameConv
+from samplecnn.layers import SameConv, StridedConv
+from samplecnn.network.blocks import BLOCKS, BlockShape, KeyedDropout
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 
 __all__ = ["SampleCNN", "he_uniform", "parameter_count"]
@@ -46,7 +45,7 @@ class SampleCNN(Hearing):
         super().__init__()
         self.plan, self.outputs = plan, HEADS[head].outputs(grades)
         self.segment_samples, self.embedding = plan.segment_samples, plan.embedding
-        self.first = nn.Conv1d(1, plan.widths[0], plan.stride, stride=plan.stride)
+        self.first = StridedConv(plan.widths[0], plan.stride)
         self.first_norm = BatchNorm(plan.widths[0])
         self.blocks = nn.ModuleList(
             BLOCKS[plan.block](

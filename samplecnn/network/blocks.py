@@ -1,4 +1,4 @@
-"""What SampleCNN is made of: convolutions and pools that lose no frame, keyed dropout, and the papers' four blocks.
+"""What SampleCNN is made of: keyed dropout, and the papers' four blocks (the layers in them: layers.py).
 
 plain: Lee, Park, Kim, Nam 2017 (arXiv 1703.01789). se, res, rese: Kim, Lee, Nam 2018 (arXiv 1710.10451), layer for
 layer as in the authors' code (tae-jun/resemul), their names kept.
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from samplecnn.batchnorm import BatchNorm
+from samplecnn.layers import Pool, SameConv
 
 # B segments, C channels, F frames.
 
@@ -30,25 +31,6 @@ class BlockShape:
     pool: int
     se_alpha: float
     stream: int
-
-
-class SameConv(nn.Conv1d):
-    """A convolution that keeps the number of frames; of an even filter's padding the odd one goes behind."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
-        # Inside the convolution: padding everything in a step of its own cost 14 % of inference (1 thread, torch 2.13).
-        super().__init__(in_channels, out_channels, kernel, padding=(kernel - 1) // 2)
-
-    def forward(self, x_BCF: Tensor) -> Tensor:
-        return super().forward(x_BCF if self.kernel_size[0] % 2 else functional.pad(x_BCF, (0, 1)))
-
-
-class Pool(nn.MaxPool1d):
-    """Max pooling that keeps a last, shorter group of frames: dropping it at each of six blocks would leave 626 of 5000
-    samples unheard."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size, ceil_mode=True)
 
 
 class KeyedDropout(nn.Module):
@@ -113,7 +95,8 @@ class PlainBlock(Block):
         return functional.relu(self.norm(self.conv(x_BCF)))
 
     def forward(self, x_BCF: Tensor, key_B: Tensor | None) -> Tensor:
-        gated: Tensor = self.gate(self.pool(self.active(x_BCF, key_B)))
+        # active() pooled, but ReLU after the pool: it never changes which frame is the largest, and has fewer to do.
+        gated: Tensor = self.gate(functional.relu(self.pool(self.norm(self.conv(x_BCF)))))
         return gated
 
 
