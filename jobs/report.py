@@ -13,10 +13,11 @@ from samplecnn.flags import Flags, run
 
 
 def main() -> int:
-    args = Flags(__doc__).places(optional=("grades", "evaluation")).parse()
+    flags = Flags(__doc__).places(optional=("grades", "evaluation"))
+    args = flags.switch("png", "write each figure as report-<name>.png too").parse()
     from samplecnn.report.write import write_report  # after parsing: --help need not wait
 
-    print(write_report(args.grades, args.evaluation))
+    print(write_report(args.grades, args.evaluation, png=args.png))
     return 0
 
 
