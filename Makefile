@@ -39,8 +39,9 @@ format: $(READY)  ## put the code into the project's form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(READY)  ## write docs/jobs.md from each job's --help
+docs: $(READY)  ## write docs/jobs.md from each job's --help, and docs/licences.md from what is installed
 	$(BIN)/python scripts/write_job_docs.py
+	$(BIN)/python scripts/write_licences.py
 
 constraints:  ## pin every version anew, from a fresh environment
 	PYTHON=$(PYTHON) scripts/pin_versions.sh

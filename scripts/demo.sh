@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole job on an embedded Ray: perform, prepare, evaluate, train, grade, print. Run by "make demo" in the folder
+# The whole job on an embedded Ray: perform, prepare, evaluate, train, grade, correct. Run by "make demo" in the folder
 # demo/; "scripts/demo.sh gs://bucket/prefix" uploads the recordings there and keeps all results there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,6 +36,15 @@ $python jobs/grade.py --recordings "$place/new" --model "$place/model" --grades 
 say "the grades ($place/grades/latest.csv)"
 $python scripts/show_grades.py --grades "$place/grades"
 
+say "a person overrules a grade; it stands before the model's from now on"
+one=$(basename "$(printf '%s\n' demo/new/* | head -n 1)")
+printf 'recording,grade,by,why\n%s,B,Ann,"heard it twice: uneven, but the phrasing is there"\n' "$one" > demo/corrections.csv
+$python jobs/correct.py --grades "$place/grades" --corrections demo/corrections.csv
+$python scripts/show_grades.py --grades "$place/grades" | grep -E '^grade|corrected by'
+
+say "one file graded from the terminal; nothing is written"
+$python jobs/grade.py --recordings "$place/new/$one" --model "$place/model"
+
 say "how far to trust them: cross-validation on the 15 labelled recordings"
 printf '%s\n' "$evaluation"
 
@@ -43,6 +52,7 @@ printf '%s\n' "$evaluation"
 printf '\nWhere to look next\n'
 while IFS='|' read -r file what; do printf '  %-31s %s\n' "$file" "$what"; done <<END
 $place/grades/latest.csv|the grades, for a spreadsheet; latest.parquet for pandas and DuckDB
+demo/corrections.csv|how a person overrules one
 $place/evaluation/metrics.csv|how good the model is on recordings it has not heard, with intervals
 $place/evaluation/predictions.csv|what it said of each labelled recording when it was held out
 demo/truth.csv, new-truth.csv|how well each one was really performed (no job ever sees these)

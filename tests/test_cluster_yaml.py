@@ -20,6 +20,12 @@ def test_rays_own_schema_accepts_it(cluster):
     assert prepared["available_node_types"]["gpu"]["resources"]["GPU"] == 1
 
 
+def test_nothing_is_told_to_rays_makers(cluster):
+    heads = [command for command in cluster["head_start_ray_commands"] if "ray start" in command]
+    assert heads
+    assert all("--disable-usage-stats" in command for command in heads)
+
+
 def test_nothing_is_open_to_the_world(cluster):
     text = json.dumps(cluster)
     assert "accessConfigs" not in text

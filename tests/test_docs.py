@@ -35,6 +35,20 @@ def test_every_test_that_is_named_exists(page):
         assert f"def {name}(" in tests, name
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="packages need others on other systems")
+def test_the_page_of_the_licences_is_current():
+    checked = subprocess.run(
+        [sys.executable, "scripts/write_licences.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_the_licence_is_the_one_that_is_named():
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
+    assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
 def test_the_page_of_the_jobs_is_current():
     checked = subprocess.run(
         [sys.executable, "scripts/write_job_docs.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import ray
 import ray.data
@@ -5,6 +9,8 @@ import ray.data
 from samplecnn.errors import JobError
 from samplecnn.pipelines.outcome import Outcome
 from samplecnn.pipelines.runtime import ray_session, some_names
+from tests.fixtures import HANGS_S
+from tests.fixtures.jobs import ROOT
 
 pytestmark = pytest.mark.ray
 
@@ -49,6 +55,26 @@ def test_what_a_worker_died_of_is_told_in_its_own_words(one_ray):
     broken = ray.data.from_items([{"x": 1}]).map_batches(Full, batch_size=1, compute=ray.data.ActorPoolStrategy(size=1))
     with pytest.raises(JobError, match=r"^the disk is full: make room$"), ray_session():
         broken.take_all()
+
+
+# What the head of an embedded Ray would report, asked of the head itself.
+ASKED = """
+from ray._common.usage import usage_lib
+from ray.experimental import internal_kv
+from samplecnn.pipelines.runtime import ray_session
+with ray_session(1):
+    told = usage_lib.get_cluster_metadata(internal_kv.internal_kv_get_gcs_client())
+    print(usage_lib.usage_stats_enabled(), sorted(told))
+"""
+
+
+def test_an_embedded_ray_tells_its_makers_nothing(tmp_path):
+    named = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    env = {**named, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    told = subprocess.run(
+        [sys.executable, "-c", ASKED], env=env, capture_output=True, text=True, timeout=HANGS_S, check=True
+    ).stdout.splitlines()[-1]
+    assert told == "False ['python_version', 'ray_init_cluster', 'ray_version']"  # what Ray itself compares nodes by
 
 
 def test_long_lists_of_names_are_cut_short():
