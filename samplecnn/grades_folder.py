@@ -6,7 +6,6 @@ latest.parquet says up to which manifest it was made, so that the next one takes
 reads the new parts alone: a night costs what is new, not what was ever graded.
 """
 
-import io
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from samplecnn import views
 from samplecnn.commits import (
@@ -62,7 +60,7 @@ from samplecnn.contract import (
 )
 from samplecnn.errors import JobError, UserError
 from samplecnn.store import Store
-from samplecnn.tables import csv_bytes, parquet_bytes
+from samplecnn.tables import csv_bytes, parquet_bytes, read_parquet
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +119,7 @@ def latest(
     tables = [_rows_of(before, current.filter(pc.field(MANIFEST) <= made_from))]
     missing = current.filter(pc.invert(pc.is_in(joined(current, *ITEM_KEY), joined(tables[0], *ITEM_KEY))))
     for path in sorted(set(missing[PART].to_pylist())):
-        part = in_hand[path] if path in in_hand else pq.read_table(io.BytesIO(_part(store, path)), schema=schema)
+        part = in_hand[path] if path in in_hand else read_parquet(_part(store, path)).select(schema.names).cast(schema)
         tables.append(_rows_of(part, missing.filter(pc.field(PART) == path)))
     return _corrected(pa.concat_tables(tables), state, grades).sort_by(RECORDING)
 
@@ -135,7 +133,7 @@ def segments_of(store: Store, state: LogState, grades: tuple[str, ...], rows: pa
     for path in sorted(set(current[PART].to_pylist())):
         folder, _, name = path.rpartition("/")
         data = _part(store, f"{folder}/{name.replace('recordings', 'segments')}")
-        part = pq.read_table(io.BytesIO(data), schema=schema)
+        part = read_parquet(data).select(schema.names).cast(schema)
         tables.append(_rows_of(part, current.filter(pc.field(PART) == path)))
     segments = pa.concat_tables(tables)
     row = pc.index_in(joined(segments, *ITEM_KEY), value_set=joined(rows, *ITEM_KEY))
@@ -159,7 +157,7 @@ def _before(store: Store, grades: tuple[str, ...]) -> tuple[pa.Table, int]:
     schema = grades_schema(grades)
     try:
         # Checked page by page: a wrong row taken over from here would never leave again.
-        rows = pq.read_table(io.BytesIO(store.read(LATEST_PARQUET).data), page_checksum_verification=True)
+        rows = read_parquet(store.read(LATEST_PARQUET).data)
     except (FileNotFoundError, pa.ArrowException, OSError):
         return schema.empty_table(), 0
     made_from = (rows.schema.metadata or {}).get(_MADE_FROM, b"0")
@@ -247,7 +245,7 @@ def write_views(
 
     commits = CommitLog(store, "grades", known=state)
     files = views.rewrite(store, commits, VIEWS, build, seen, fresh=state if seen else None)
-    return pq.read_table(io.BytesIO(files[LATEST_PARQUET]))
+    return read_parquet(files[LATEST_PARQUET])
 
 
 def graded_by(store: Store, state: LogState) -> list[GradedBy]:
@@ -269,9 +267,7 @@ def _by_all(state: LogState, current: pa.Table) -> pa.Table:
 def _graded_by(store: Store, model_id: str, by_all: pa.Table, current: pa.Table) -> GradedBy:
     items = by_all.filter(pc.field(MODEL_ID) == model_id)
     paths = sorted(items[PART].to_pylist())  # a run's name begins with its time
-    times = [
-        pq.read_table(io.BytesIO(_part(store, path)), columns=[GRADED_AT])[GRADED_AT] for path in (paths[0], paths[-1])
-    ]
+    times = [read_parquet(_part(store, path), [GRADED_AT])[GRADED_AT] for path in (paths[0], paths[-1])]
     here = current.filter(pc.field(MODEL_ID) == model_id)
     return GradedBy(model_id, len(items), len(here), pc.min(times[0]).as_py(), pc.max(times[1]).as_py())
 

@@ -8,17 +8,16 @@ are compared with those of the demo in the folder demo/, which is run first if i
 comparison are version (a hash of the file there, a generation here), graded_at and corrected_at.
 """
 
-import io
 import os
 import subprocess
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from samplecnn.contract import CORRECTED_AT, GRADED_AT, LATEST_PARQUET, RECORDING, VERSION
 from samplecnn.errors import JobError
 from samplecnn.flags import Flags, run
 from samplecnn.store import open_store
+from samplecnn.tables import read_parquet
 from tests.fixtures.gcs import running_gate
 
 BUCKET = "samplecnn-demo"
@@ -50,11 +49,7 @@ def demo(place: str) -> None:
 def grades(place: str) -> pa.Table:
     """What both demos must agree on."""
     latest = open_store(f"{place}/grades").read(LATEST_PARQUET)
-    return (
-        pq.read_table(io.BytesIO(latest.data))
-        .replace_schema_metadata(None)
-        .drop_columns([VERSION, GRADED_AT, CORRECTED_AT])
-    )
+    return read_parquet(latest.data).replace_schema_metadata(None).drop_columns([VERSION, GRADED_AT, CORRECTED_AT])
 
 
 def compare(ours: pa.Table, theirs: pa.Table) -> None:

@@ -4,14 +4,11 @@ examples:
   python scripts/show_grades.py --grades demo/grades
 """
 
-import io
-
-import pyarrow.parquet as pq
-
 from samplecnn.contract import LATEST_PARQUET, RECORDING, SCORE
 from samplecnn.errors import UserError
 from samplecnn.flags import Flags, run
 from samplecnn.store import open_store
+from samplecnn.tables import read_parquet
 from samplecnn.terminal import grade_line, heading, width_of
 
 
@@ -21,7 +18,7 @@ def main() -> int:
         latest = open_store(args.grades).read(LATEST_PARQUET)
     except FileNotFoundError:
         raise UserError(f"--grades {args.grades}: no grades there: run jobs/grade.py first") from None
-    rows = pq.read_table(io.BytesIO(latest.data)).to_pylist()
+    rows = read_parquet(latest.data).to_pylist()
     width = width_of([row[RECORDING] for row in rows])
     print(heading(width))
     for row in sorted(rows, key=lambda row: (row[SCORE] is None, -(row[SCORE] or 0.0))):

@@ -30,6 +30,7 @@ from samplecnn.labels import LabelSettings
 from samplecnn.recipe import FitSettings
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import Store, open_store
+from samplecnn.tables import read_parquet
 
 WRITERS = 8
 GRADES = "ABC"
@@ -193,7 +194,7 @@ def whole_job(place: str) -> None:
         print("ok  train: checkpoints written and removed, model published", flush=True)
         graded = grade(recordings, model, grades, workers=1)
         require(graded.done == RECORDINGS, str(graded))
-        latest = pq.read_table(io.BytesIO(open_store(grades).read(LATEST_PARQUET).data))
+        latest = read_parquet(open_store(grades).read(LATEST_PARQUET).data)
         require(len(latest) == RECORDINGS, f"{LATEST_PARQUET} holds {len(latest)} grades")
         print(f"ok  grade: {RECORDINGS} grades committed, views written", flush=True)
     before = list(store.list())

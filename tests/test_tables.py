@@ -1,5 +1,7 @@
 import datetime
 import io
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 
 from samplecnn.contract import FAILURES_SCHEMA, grades_schema, segments_schema
 from samplecnn.errors import UserError
-from samplecnn.tables import csv_bytes, parquet_bytes, read_csv
+from samplecnn.tables import csv_bytes, parquet_bytes, read_csv, read_parquet
+from tests.fixtures import HANGS_S
 
 # Text as cells hold it: read_csv strips spaces around a cell, and what a person cannot type is not stripped away.
 cells = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=12)
@@ -109,3 +112,25 @@ def test_empty_table_has_no_rows():
 def test_table_that_cannot_be_read_names_the_place(data, message):
     with pytest.raises(UserError, match=message):
         read_csv(data, "labels.csv")
+
+
+# In a Python that has no pyarrow.dataset: its threads must have no part in it (tables.read_parquet).
+ALONE = """
+import sys
+sys.modules["pyarrow.dataset"] = sys.modules["pyarrow._dataset"] = None
+import pyarrow as pa
+from samplecnn.tables import parquet_bytes, read_parquet
+table = pa.table({"a": [1, 2], "b": ["x", "y"]})
+assert read_parquet(parquet_bytes(table)).equals(table)
+assert read_parquet(parquet_bytes(table), ["b"]).column_names == ["b"]
+"""
+
+
+def test_a_parquet_file_in_memory_is_read_without_threads_that_outlive_the_call():
+    subprocess.run([sys.executable, "-c", ALONE], check=True, timeout=HANGS_S)
+
+
+@pytest.mark.parametrize("change", [lambda data: b"", lambda data: data[:-9], lambda data: data[:5] + data[6:]])
+def test_a_damaged_parquet_file_is_refused(change):
+    with pytest.raises((pa.ArrowException, OSError)):
+        read_parquet(change(parquet_bytes(pa.table({"a": list(range(1000))}))))

@@ -6,18 +6,16 @@ carries the token of the manifest that it ends with, so that it cannot outlive a
 """
 
 import hashlib
-import io
 import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from samplecnn.commits.state import AT, CORRECTIONS_SCHEMA, ITEMS_SCHEMA, LogState
 from samplecnn.contract import MANIFESTS
-from samplecnn.tables import parquet_bytes
+from samplecnn.tables import parquet_bytes, read_parquet
 
 FORMAT = 2  # of a snapshot and of what folding means; another one is passed over
 _KEY = b"samplecnn.log"  # in the Parquet metadata: JSON, all of the log but its items
@@ -57,7 +55,7 @@ def read(name: str, data: bytes) -> Snapshot | None:
     found = _NAME.fullmatch(name)
     if not found or found[2] != _digest(data):
         return None
-    items = pq.read_table(io.BytesIO(data))  # these are the bytes that we wrote: nothing else can be wrong with them
+    items = read_parquet(data)  # these are the bytes that we wrote: nothing else can be wrong with them
     told = json.loads((items.schema.metadata or {}).get(_KEY, b"{}"))
     if told.get("format") != FORMAT or not items.schema.equals(ITEMS_SCHEMA):
         return None
