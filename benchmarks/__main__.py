@@ -17,7 +17,10 @@ from pathlib import Path
 from benchmarks.measure import Table, machine, versions
 
 MODULES = ("decode", "peers", "memory", "plans", "planning", "prepare_job", "grade_job")
-SLOW = ("chance", "choose_model", "context", "ear", "growth", "honesty", "risk", "sample_rates", "unlabelled")
+SLOW = (
+    *("chance", "choose_model", "context", "ear", "growth", "held_out_faults", "honesty", "risk", "sample_rates"),
+    "unlabelled",
+)
 BY_HAND = ("gpu", "rated")  # python -m benchmarks.gpu, .rated: what they need is not everywhere
 RESULTS = Path(__file__).parent / "results"
 

@@ -63,12 +63,13 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Trial:
-    """One contestant. recordings: which corpus; group: column of the corpus that splits keep apart, or several;
-    learn: from so many recordings at most in each split, groups whole (0: from all); by_mean: segments are merged by
-    the mean, whatever a split would choose; shuffled: grades are dealt anew to the performers, so that nothing can be
-    learnt."""
+    """One contestant. recordings: which corpus; faults: what follows the skill in it, in place of its own; group:
+    column of the corpus that splits keep apart, or several; learn: from so many recordings at most in each split,
+    groups whole (0: from all); by_mean: segments are merged by the mean, whatever a split would choose; shuffled:
+    grades are dealt anew to the performers, so that nothing can be learnt."""
 
     recordings: int
+    faults: str = ""
     plan: Plan = field(default_factory=lambda: plan_for(5000))
     sample_rate: int = 500
     grader: str = MODEL
@@ -123,8 +124,8 @@ def run_trials(trials: Sequence[Trial]) -> list[Outcome]:
         tempfile.TemporaryDirectory(prefix="samplecnn-") as folder,
         ProcessPoolExecutor(min(os.cpu_count() or 1, len(trials)), mp_context=context) as pool,
     ):
-        keys = {trial: (trial.recordings, trial.sample_rate, trial.plan.segment_samples) for trial in trials}
-        made = {key: pool.submit(generated, *key, folder) for key in dict.fromkeys(keys.values())}
+        keys = {t: (t.recordings, t.sample_rate, t.plan.segment_samples, t.faults) for t in trials}
+        made = {key: pool.submit(generated, *key[:3], folder, key[3]) for key in dict.fromkeys(keys.values())}
         pending = [pool.submit(_outcome, trial, made[keys[trial]].result()) for trial in trials]
         return [done.result() for done in pending]
 
@@ -230,13 +231,14 @@ def _shuffled(grade_R: npt.NDArray[np.int64], group_R: list[str], seed: int) -> 
     return dealt
 
 
-def generated(count: int, sample_rate: int, segment_samples: int, folder: str) -> Generated:
-    """The corpus performed at this rate, cut and read back as a job would."""
+def generated(count: int, sample_rate: int, segment_samples: int, folder: str, faults: str = "") -> Generated:
+    """The corpus performed at this rate, cut and read back as a job would; faults: as in Trial."""
     seconds = segment_samples / sample_rate
     settings = SegmentSettings(sample_rate=sample_rate, segment_s=seconds, hop_s=seconds)
-    planned = sorted(plan_corpus(CORPORA[count]), key=lambda recording: recording.name)
-    own = Path(folder) / f"{count}-{sample_rate}-{segment_samples}"
-    own.mkdir()
+    corpus = CORPORA[count]
+    corpus = replace(corpus, faults=faults or corpus.faults)
+    planned = sorted(plan_corpus(corpus), key=lambda recording: recording.name)
+    own = Path(tempfile.mkdtemp(prefix=f"{count}-", dir=folder))
     shard = str(own / "shard.parquet")
     with pq.ParquetWriter(shard, segments_schema(settings.segment_samples, settings.sample_rate)) as writer:
         for recording in planned:

@@ -7,27 +7,36 @@ these, and what they have learnt is kept as a starter (starter.py).
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from samplecnn.architecture import plan_for
 from samplecnn.augment import augment
 from samplecnn.batches import RecordingSet, batch, epoch_items
 from samplecnn.errors import JobError
+from samplecnn.flags import settings_dict
 from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
+from samplecnn.model_folder import library_versions
+from samplecnn.network import SampleCNN
+from samplecnn.network.joined import RhythmNetwork
 from samplecnn.optimisers import OPTIMISERS, parameter_groups
-from samplecnn.recipe import AUGMENTATIONS, DEFAULT_RECIPE, PretrainSettings
+from samplecnn.recipe import AUGMENTATIONS, BRANCHES, DEFAULT_RECIPE, PretrainSettings
+from samplecnn.segments import SegmentSettings
+from samplecnn.starter import StarterCard, find_direction, publish_starter
 
 # R performances, B segments of a batch, K targets, S windows of one performance, E embedding.
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
+SAMPLECNN_RATE = 1 / 3  # of the rhythm branch's: at the same one it learnt nothing
 HELD_PERFORMERS = 20  # one performer in so many is kept to look at what was learnt
 
 # What is meant, and what all instruments and pieces do: without these 0.73 of the rank of skill was told on another
@@ -137,3 +146,85 @@ def explained(output_RK: Float32, target_RK: Float32) -> Float64:
         if told_R.any() and (spread := float(np.var(target_R[told_R]))) > 0:
             share_K[k] = 1 - float(np.mean((output_RK[told_R, k] - target_R[told_R]) ** 2)) / spread
     return share_K
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """One branch as it was taught: its weights and what it hears in every performance; target_RK: standardised; names:
+    of the targets; held_R: who was kept from it."""
+
+    weights: dict[str, Tensor]
+    embedded: Embedded
+    target_RK: Float32
+    names: tuple[str, ...]
+    held_R: Bool
+
+
+def learn(
+    name: str,
+    taught: Taught,
+    settings: PretrainSettings,
+    *,
+    seed: int,
+    device: torch.device,
+    say: Callable[[str], None] = lambda line: None,
+) -> Learnt:
+    """Teach a branch of BRANCHES from nothing; `say` is given a line after each epoch."""
+    outputs, heard = len(taught.names), taught.recordings.settings
+    network: Hearing = (
+        RhythmNetwork(heard.segment_samples, heard.sample_rate, outputs, seed=seed)
+        if name == "rhythm"
+        else SampleCNN(plan_for(heard.segment_samples), outputs, seed=seed)
+    )
+    rate = settings.learning_rate * (1.0 if name == "rhythm" else SAMPLECNN_RATE)
+    for line in teach(network, taught, settings, rate, seed=seed, device=device):
+        say(line)
+    embedded = embed(network, taught.recordings, device)
+    weights = {key: tensor.detach().cpu() for key, tensor in network.state_dict().items()}
+    return Learnt(weights, embedded, taught.standardised(), taught.names, taught.held())
+
+
+def publish(
+    place: str,
+    learnt: Mapping[str, Learnt],
+    segments: SegmentSettings,
+    settings: PretrainSettings,
+    described: Mapping[str, Any],
+) -> StarterCard:
+    """Write the starter of the branches that were taught on the same performances, with the direction of skill in each
+    and in both joined. described: how the performances were drawn."""
+    weights = {
+        f"{name}.{key}": tensor
+        for name, branch in learnt.items()
+        for key, tensor in branch.weights.items()
+        if not key.startswith("head.")
+    }
+    any_branch = next(iter(learnt.values()))
+    target_RK, held_R, names = any_branch.target_RK, any_branch.held_R, any_branch.names
+    skill_R = target_RK[:, names.index("skill")].astype(np.float64)
+    embedding_by_network = {name: branch.embedded.embedding_RE for name, branch in learnt.items()}
+    if len(learnt) == len(BRANCHES):
+        embedding_by_network["joined"] = np.concatenate([embedding_by_network[name] for name in BRANCHES], axis=1)
+    directions = {
+        name: find_direction(
+            embedding_RE[~held_R].astype(np.float64),
+            skill_R[~held_R],
+            embedding_RE[held_R].astype(np.float64),
+            skill_R[held_R],
+        )
+        for name, embedding_RE in embedding_by_network.items()
+    }
+    told = {}
+    for name, branch in learnt.items():
+        share_K = explained(branch.embedded.output_RK[held_R], target_RK[held_R])
+        told[name] = dict(zip(names, share_K.round(3).tolist(), strict=True))
+    card = StarterCard(
+        sample_rate=segments.sample_rate,
+        plan=plan_for(segments.segment_samples),
+        directions=directions,
+        performances=described,
+        taught=settings_dict(settings),
+        explained=told,
+        versions=library_versions(),
+    )
+    return publish_starter(place, card, weights)

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
+from benchmarks.held_out_faults import KINDS
 from benchmarks.measure import Table, cpu_s, descendants, peak_mb, rounds
+from samplecnn.performances.drawn import TARGETS
+from samplecnn.performances.player import FAULTS
+from samplecnn.pretraining import NOT_TAUGHT
 from tests.fixtures import HANGS_S
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +42,12 @@ def test_every_module_is_run_or_known_as_slow():
     helpers = {"__init__.py", "__main__.py", "measure.py", "trials.py"}
     modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.name not in helpers}
     assert modules == {*command.MODULES, *command.SLOW, *command.BY_HAND}
+
+
+def test_every_fault_and_every_target_that_tells_of_one_is_held_out_with_one_kind():
+    assert sorted(name for kind in KINDS.values() for name in kind.faults) == sorted(FAULTS)
+    of_faults = set(TARGETS) - {*NOT_TAUGHT, "skill", "log_tempo", "log_density"}
+    assert sorted(name for kind in KINDS.values() for name in kind.targets) == sorted(of_faults)
 
 
 def test_an_unknown_name_is_a_users_mistake():
