@@ -107,6 +107,7 @@ LATEST_PARQUET = "latest.parquet"
 LATEST_CSV = "latest.csv"
 WEIGHTS_FILE = "model.safetensors"
 MODEL_FILE = "model.json"
+TRAINED_ON_FILE = "trained_on.json"
 PERFORMANCES_FILE = "performances.json"  # performances/: how they were drawn
 STARTER_WEIGHTS = "starter.safetensors"
 STARTER_FILE = "starter.json"

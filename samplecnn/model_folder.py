@@ -1,6 +1,7 @@
-"""The model folder: <id>/model.safetensors and <id>/model.json, all that grading needs and nothing that runs.
+"""The model folder: <id>/model.safetensors and <id>/model.json, all that grading needs and nothing that runs; beside
+them <id>/trained_on.json, by which it can be told whether a recording was learnt from.
 
-It is published whole or not at all: both files lie in a folder of their own, named by what they hold, and are complete
+It is published whole or not at all: its files lie in a folder of their own, named by what they hold, and are complete
 before the small file `current` is replaced, in one step, to point at them. So a reader sees the old model or the new
 one, an earlier model is one pointer away, and a folder with a model's two files is a model too, wherever it was copied.
 Loading is safetensors, never pickle.
@@ -26,7 +27,7 @@ from torch import Tensor
 import samplecnn
 from samplecnn import contract
 from samplecnn.architecture import NETWORK_NAMES, NetworkSettings, Plan
-from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
+from samplecnn.contract import CURRENT, MODEL_FILE, TRAINED_ON_FILE, WEIGHTS_FILE
 from samplecnn.errors import LostRace, UserError
 from samplecnn.hearing import Hearing
 from samplecnn.merge import ATTENTION, DEFAULT_MERGE, MERGE_RULES, Course, MergeRule, merge_rule
@@ -34,6 +35,7 @@ from samplecnn.network.joined import build
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import Store, open_store
+from samplecnn.trained_on import TrainedOn, trained_on_from_json
 
 log = logging.getLogger(__name__)
 
@@ -212,11 +214,11 @@ def _card(told: Mapping[str, Any]) -> ModelCard:
     )
 
 
-def publish(place: str, card: ModelCard, weights: Mapping[str, Tensor]) -> ModelCard:
+def publish(place: str, card: ModelCard, weights: Mapping[str, Tensor], trained: TrainedOn | None = None) -> ModelCard:
     """Write the model and make it the current one; returns the card with the weights' hash.
 
-    weights: the network's state dict. Wherever this is killed, the model that was current still is. Of two that publish
-    at once the last one wins.
+    weights: the network's state dict; trained: what it learnt from. Wherever this is killed, the model that was current
+    still is. Of two that publish at once the last one wins.
     """
     data = safetensors.torch.save({name: w.detach().cpu().contiguous() for name, w in weights.items()})
     card = dataclasses.replace(card, weights_sha256=hashlib.sha256(data).hexdigest())
@@ -224,6 +226,8 @@ def publish(place: str, card: ModelCard, weights: Mapping[str, Tensor]) -> Model
     store = open_store(place)
     _settle(store, f"{card.model_id}/{WEIGHTS_FILE}", data)
     _settle(store, f"{card.model_id}/{MODEL_FILE}", told)
+    if trained:
+        _settle(store, f"{card.model_id}/{TRAINED_ON_FILE}", trained.to_json())
     _point(store, card.model_id)
     log.info("model %s is in %s", card.model_id, place)
     return card
@@ -308,6 +312,16 @@ def load(place: str) -> tuple[ModelCard, Hearing]:
     network = card.build()
     network.load_state_dict(weights)
     return card, network.eval()
+
+
+def trained_on(place: str) -> TrainedOn | None:
+    """What the model that `load` would load was trained on; None where it does not say: models of before do not."""
+    model_id = _current(place)
+    store = open_store(open_store(place).url(model_id) if model_id else place)
+    try:
+        return trained_on_from_json(store.read(TRAINED_ON_FILE).data, store.url(TRAINED_ON_FILE))
+    except FileNotFoundError:
+        return None
 
 
 def _current(place: str) -> str | None:

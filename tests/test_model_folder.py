@@ -10,12 +10,13 @@ import torch
 from samplecnn.architecture import NETWORK_NAMES, Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
 from samplecnn.errors import UserError
-from samplecnn.model_folder import ModelCard, card_from_json, load, publish, use
+from samplecnn.model_folder import ModelCard, card_from_json, load, publish, trained_on, use
 from samplecnn.network import SampleCNN
 from samplecnn.network.blocks import BLOCKS
 from samplecnn.ordinal import HEADS
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import LocalStore, open_store
+from samplecnn.trained_on import TrainedOn
 from tests.fixtures.gcs import gcs_store
 
 PLAN = Plan(segment_samples=500, stride=5, pools=(5, 5, 2, 2), widths=(4, 4, 4, 4, 8))
@@ -53,6 +54,14 @@ def test_a_model_comes_back_as_it_was_published(place):
     assert not network.training
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, _weights()[name])
+
+
+def test_what_a_model_was_trained_on_lies_beside_it_and_may_be_missing(place):
+    trained = TrainedOn.of([("a.wav", "v1")], "salt")
+    card = publish(place, CARD, _weights(), trained)
+    assert trained_on(place) == trained_on(f"{place}/{card.model_id}") == trained
+    publish(place, CARD, _weights(seed=1))
+    assert trained_on(place) is None
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -38,6 +38,7 @@ from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.recipe import NO_STARTER, FitSettings
 from samplecnn.starter import new_network, starter_for
 from samplecnn.store import read_file
+from samplecnn.trained_on import TrainedOn
 
 
 def train(
@@ -100,7 +101,8 @@ def train(
         ),
         calibration,
     )
-    card = model_folder.publish(model, card, state["fit"]["best"])
+    learnt_from = TrainedOn.of(zip(data.recordings, data.versions, strict=True), salt=run)
+    card = model_folder.publish(model, card, state["fit"]["best"], learnt_from)
     clear(checkpoints)
     held = f", held-out kappa {best['valid_kappa']:.2f}" if best and best["valid_kappa"] is not None else ""
     ended = f"best after epoch {best['epoch'] if best else 0} of {history[-1]['epoch']}{held}"
@@ -152,7 +154,8 @@ def _settled(model: str, card: ModelCard, network: Hearing, calibration: Calibra
     if calibration is None or _same(calibration, card):
         told = "trained already on these labels with these settings"
         return f"{model}: {told} (model {card.model_id}): nothing to do"
-    card = model_folder.publish(model, _calibrated(card, calibration), network.state_dict())
+    calibrated, learnt_from = _calibrated(card, calibration), model_folder.trained_on(model)
+    card = model_folder.publish(model, calibrated, network.state_dict(), learnt_from)
     return f"{model}: model {card.model_id}, trained already, now {_told(calibration)}"
 
 

@@ -9,7 +9,7 @@ import torch
 
 from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings
-from samplecnn.contract import METRICS_JSON
+from samplecnn.contract import METRICS_JSON, RECORDING, RECORDINGS_CSV, VERSION
 from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import EvaluationSettings
 from samplecnn.labels import LabelSettings
@@ -20,6 +20,7 @@ from samplecnn.pipelines.prepare import prepare
 from samplecnn.pipelines.train import train
 from samplecnn.recipe import FitSettings
 from samplecnn.segments import SegmentSettings
+from samplecnn.tables import read_csv
 from tests.fixtures.jobs import kill_job_when, run_job, write_labels
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
@@ -109,6 +110,10 @@ def test_an_evaluation_of_the_same_model_calibrates_it_and_of_another_is_refused
     Path(place, METRICS_JSON).write_text(re.sub('"least_confidence": [0-9.]+', '"least_confidence": 0.41', told))
     assert "no grade below a confidence of 0.41" in trained(FIT)
     assert model_folder.load(str(model))[0].least_confidence == 0.41
+    told = model_folder.trained_on(str(model))
+    versions = read_csv(Path(segments, RECORDINGS_CSV).read_bytes(), RECORDINGS_CSV)
+    assert len(told.hashes) == 2 * len(versions)  # kept through both calibrations
+    assert all(told.holds(row[RECORDING], "") and told.holds("", row[VERSION]) for row in versions)
 
 
 def test_from_recordings_a_model_learns_how_much_a_segment_counts_and_grades(segments, recordings, tmp_path):
