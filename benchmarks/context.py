@@ -25,7 +25,6 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.stats import spearmanr
 
 from benchmarks.measure import Table
@@ -38,7 +37,7 @@ from samplecnn.calibration import stated_by_shares
 from samplecnn.contract import PERFORMER, PIECE
 from samplecnn.fit import fit
 from samplecnn.folds import Split, splits
-from samplecnn.hearing import Hearing
+from samplecnn.hearing import Hearing, own_threads
 from samplecnn.infer import hear
 from samplecnn.merge import (
     Activity,
@@ -126,7 +125,7 @@ def _table(title: str, tasks: list[Task]) -> Table:
 
 def _merged(task: Task) -> list[tuple[str | float, ...]]:
     """One row a rule."""
-    torch.set_num_threads(1)
+    own_threads(1)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         corpus = generated(task.recordings, task.sample_rate, SEGMENT_S * task.sample_rate, folder)
         group_R = [str(getattr(planned, task.group)) for planned in corpus.planned]
@@ -211,7 +210,7 @@ def _said(network: Hearing, recordings: RecordingSet) -> list[SegmentOutputs]:
 
 
 def _costs(count: int) -> Table:
-    torch.set_num_threads(1)
+    own_threads(1)
     network, _ = _network(RATE, FitSettings(), seed=0)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = generated(count, RATE, SEGMENT_S * RATE, folder).recordings

@@ -18,8 +18,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from benchmarks.measure import Table
 from benchmarks.trials import DEVICE, JOINED, MODEL, RHYTHM, Outcome, Trial, generated, run_trials
 from samplecnn.architecture import plan_for
@@ -28,6 +26,7 @@ from samplecnn.batches import held_back
 from samplecnn.contract import PIECE
 from samplecnn.evaluation import NETWORKS
 from samplecnn.fit import fit
+from samplecnn.hearing import own_threads
 from samplecnn.infer import hear
 from samplecnn.metrics import kappa_difference
 from samplecnn.ordinal import DEFAULT_HEAD
@@ -81,7 +80,7 @@ def run(quick: bool) -> list[Table]:
 
 def _costs(count: int, settings: FitSettings) -> Table:
     """One training on all recordings, and one hearing of them, in CPU seconds of one thread."""
-    torch.set_num_threads(1)
+    own_threads(1)
     plan, rate = AT_500.plan, AT_500.sample_rate
     starter = starter_for(settings.init, rate, plan)
     found: dict[str, tuple[float, float]] = {}

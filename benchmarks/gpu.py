@@ -21,7 +21,7 @@ from samplecnn.architecture import plan_for
 from samplecnn.batches import RecordingSet
 from samplecnn.evaluation import NETWORKS
 from samplecnn.fit import fit
-from samplecnn.hearing import Hearing
+from samplecnn.hearing import Hearing, own_threads
 from samplecnn.infer import hear
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.recipe import FitSettings
@@ -35,7 +35,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    own_threads(1)
     rows: list[tuple[str | float, ...]] = []
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = generated(RECORDINGS, RATE, 10 * RATE, folder).recordings

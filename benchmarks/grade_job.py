@@ -29,6 +29,7 @@ from benchmarks.measure import AllProcesses, Table, median, rounds, spread
 from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.commits import ITEMS_SCHEMA
+from samplecnn.hearing import own_threads
 from samplecnn.infer import BATCH, Grader
 from samplecnn.model_folder import ModelCard
 from samplecnn.ordinal import DEFAULT_HEAD
@@ -55,7 +56,7 @@ def run(quick: bool) -> list[Table]:
             copies_of_each_format(os.path.join(work, str(number)), seconds, number) for number in (count, few, 1)
         )
         model = published_model(os.path.join(work, "model"))
-        torch.set_num_threads(1)  # as the workers do
+        own_threads(1)  # as the workers do
         grader, windows = Grader(*model_folder.load(model), torch.device("cpu")), _windows(many)
         outputs = (os.path.join(work, f"grades-{n}") for n in itertools.count())
         with ray_session():

@@ -22,7 +22,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from scipy.stats import spearmanr
 
 from benchmarks.measure import Table, inputs_folder
@@ -32,6 +31,7 @@ from samplecnn.baselines import ONSETS
 from samplecnn.errors import UserError
 from samplecnn.evaluation import NETWORKS
 from samplecnn.flags import settings_dict
+from samplecnn.hearing import own_threads
 from samplecnn.metrics import kappa_difference
 from samplecnn.network.joined import RhythmNetwork
 from samplecnn.ordinal import DEFAULT_HEAD
@@ -114,7 +114,7 @@ def _faults(kind: str) -> str:
 
 def _make(place: str, without: str, settings: PretrainSettings) -> None:
     """Perform and teach a starter from which one kind is held out, unless it is there."""
-    torch.set_num_threads(1)
+    own_threads(1)
     left_out = KINDS.get(without, Kind((), ()))
     drawn = {"performers": settings.performers, "sample_rate": SEGMENTS.sample_rate, "seed": 0}
     described = {**drawn, "count": settings.count, "excluded": list(left_out.faults)}
@@ -140,7 +140,7 @@ def _without(taught: Taught, targets: tuple[str, ...]) -> Taught:
 
 def _heard_as_they_are(places: dict[str, str], count: int, kind: str) -> dict[str, float]:
     """Of each starter, the rank correlation of what it takes for skill with the skill that this kind alone follows."""
-    torch.set_num_threads(1)
+    own_threads(1)
     plan = plan_for(SEGMENTS.segment_samples)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         corpus: Generated = generated(count, SEGMENTS.sample_rate, SEGMENTS.segment_samples, folder, _faults(kind))

@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.measure import Table, median, rounds, spread
 from samplecnn.architecture import NetworkSettings, Plan, plan_for
+from samplecnn.hearing import own_threads
 from samplecnn.infer import BATCH
 from samplecnn.network import SampleCNN, parameter_count
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
@@ -40,7 +41,7 @@ PLANS = {
 
 def run(quick: bool) -> list[Table]:
     """CPU milliseconds a segment, training and inference, one row a plan."""
-    torch.set_num_threads(1)
+    own_threads(1)
     times = rounds(
         {
             f"{name} {stage}": step(plan)

@@ -35,6 +35,7 @@ from samplecnn.contract import GRADE, PERFORMER, PIECE, RECORDING
 from samplecnn.cross_validation import hold_out
 from samplecnn.evaluation import NETWORKS
 from samplecnn.folds import Split, splits
+from samplecnn.hearing import own_threads
 from samplecnn.labels import Label
 from samplecnn.merge import cuts_at_shares, expected_score
 from samplecnn.metrics import bootstrap_means, kappa
@@ -64,7 +65,7 @@ def main() -> None:
 
 def _row(task: tuple[str, str, str, bool, int]) -> tuple[str | float, ...]:
     segments, labels, grader, started, seed = task
-    torch.set_num_threads(1)
+    own_threads(1)
     rows = {row[RECORDING]: row for row in csv.DictReader(Path(labels).read_text(encoding="utf-8-sig").splitlines())}
     folder = open_segments(segments)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as own:

@@ -33,7 +33,7 @@ from samplecnn.contract import FRAME_S, PERFORMER, segments_schema
 from samplecnn.cross_validation import hold_out
 from samplecnn.evaluation import MAJORITY, NETWORKS
 from samplecnn.folds import Split, splits
-from samplecnn.hearing import Hearing
+from samplecnn.hearing import Hearing, own_threads
 from samplecnn.labels import Label
 from samplecnn.merge import Mean
 from samplecnn.metrics import Metrics, evaluate, log_loss, stated_probability
@@ -131,7 +131,7 @@ def run_trials(trials: Sequence[Trial]) -> list[Outcome]:
 
 
 def _outcome(trial: Trial, corpus: Generated) -> Outcome:
-    torch.set_num_threads(1)
+    own_threads(1)
     recordings, grades = corpus.recordings, len(GRADES)
     columns = [[str(getattr(planned, name)) for planned in corpus.planned] for name in trial.group]
     grade_R = _shuffled(recordings.grade_R, columns[0], trial.seed) if trial.shuffled else recordings.grade_R

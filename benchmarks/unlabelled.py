@@ -15,13 +15,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-import torch
-
 from benchmarks.measure import Table
 from benchmarks.trials import DEVICE, JOINED, UNLABELLED, Trial, generated, run_trials
 from samplecnn import unlabelled
 from samplecnn.architecture import plan_for
 from samplecnn.fit import fit
+from samplecnn.hearing import own_threads
 from samplecnn.lessons import Pairs
 from samplecnn.metrics import kappa_difference
 from samplecnn.recipe import NO_STARTER, SHIPPED_STARTER, FitSettings, UnlabelledSettings
@@ -58,7 +57,7 @@ def run(quick: bool) -> Iterator[Table]:
 
 def _taught(count: int, settings: UnlabelledSettings, place: str) -> tuple[str | float, ...]:
     """As the job does it with one worker."""
-    torch.set_num_threads(1)
+    own_threads(1)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = generated(count, RATE, SAMPLES, folder).recordings
         learn, check = unlabelled.parted(recordings, 0)

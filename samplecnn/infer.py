@@ -3,7 +3,7 @@
 Bit for bit the same on one kind of CPU and one number of threads, whatever else is graded: every batch has one constant
 size, the last one filled with silence, and holds windows of one recording only. Tried on torch 2.13: what the other
 rows of a batch hold never changed a bit; the row's place in the batch did for a very small network, the batch size for
-all and the number of threads for most. So grade with torch.set_num_threads(1) everywhere.
+all and the number of threads for most. So grade with one thread everywhere (hearing.own_threads).
 """
 
 import math
@@ -131,7 +131,7 @@ def _not_gradable(reason: str, outputs: SegmentOutputs) -> RecordingGrade:
 class Grader:
     """A loaded model, ready to grade one recording after another.
 
-    Threads are the caller's business: torch.set_num_threads(1) in every process that grades, or bits may differ.
+    Threads are the caller's business: own_threads(1) in every process that grades, or bits may differ.
     """
 
     def __init__(self, card: ModelCard, network: Hearing, device: torch.device) -> None:

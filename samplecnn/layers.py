@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# B segments, C channels, F frames, K taps of a filter.
+# B segments, C channels, F frames, N frames of all segments, K taps of a filter.
 
 
 def channels_last(x_BCF: Tensor) -> Tensor:
@@ -34,8 +34,11 @@ class StridedConv(nn.Conv1d):
     def forward(self, x_B1T: Tensor) -> Tensor:
         if not _prefers_channels_last(x_B1T):
             return super().forward(x_B1T)
-        frames_BFK = x_B1T.reshape(len(x_B1T), x_B1T.shape[2] // self.stride[0], self.stride[0])
-        return functional.linear(frames_BFK, self.weight.squeeze(1), self.bias).transpose(1, 2)
+        # Filters by rows of taps: by rows of channels their gradient took a tenth of a training step (torch 2.13, MKL).
+        assert self.bias is not None
+        filters_KC = self.weight.squeeze(1).t().contiguous()
+        frames_NC = torch.addmm(self.bias, x_B1T.reshape(-1, self.stride[0]), filters_KC)
+        return frames_NC.view(len(x_B1T), -1, self.out_channels).transpose(1, 2)
 
 
 class SameConv(nn.Conv1d):

@@ -35,6 +35,7 @@ ABSOLUTE_FLOOR = 1e-7  # against the level of the recording's playing: digital s
 SHORTEST_LAG_S, LONGEST_LAG_S, LAGS = 0.2, 4.0, 128
 CHANNELS, PULSES = 48, 8  # of what is made of onsets, and of the envelopes whose regularity is taken
 KERNEL = 5
+CIRCLE = 128  # frames: a multiple of it is quickly transformed
 LEAST_SPREAD = 1e-2  # of the onset envelope: below it a segment holds no onsets to speak of, and is not magnified
 EPSILON = 1e-5
 
@@ -87,23 +88,30 @@ class Rhythm(nn.Module):
         level_BNF = torch.log(energy_BNF + FLOOR * energy_BNF.mean(dim=(1, 2), keepdim=True) + ABSOLUTE_FLOOR)
         rise_BNF = torch.log1p(relu(level_BNF[:, :, 1:] - level_BNF[:, :, :-1]))
         envelope_B1F = rise_BNF.mean(dim=1, keepdim=True)
-        spread_B11 = torch.sqrt(_variance(envelope_B1F) + LEAST_SPREAD**2)
+        spread_B11 = torch.sqrt(_mean_and_variance(envelope_B1F)[1] + LEAST_SPREAD**2)
         return torch.cat([envelope_B1F, rise_BNF], dim=1) / spread_B11
 
 
-def _variance(x_BCF: Tensor) -> Tensor:
-    return (x_BCF - x_BCF.mean(dim=2, keepdim=True)).square().mean(dim=2, keepdim=True)
+def _mean_and_variance(x_BCF: Tensor) -> tuple[Tensor, Tensor]:
+    """Two [B, C, 1]."""
+    # Sums, divided once they are small: the gradient of mean() would be written out frame by frame, in another order
+    # than the channels lie in (a fifth of the branch's training).
+    frames = x_BCF.shape[2]
+    mean_BC1 = x_BCF.sum(dim=2, keepdim=True) / frames
+    return mean_BC1, (x_BCF - mean_BC1).square().sum(dim=2, keepdim=True) / frames
 
 
 def _mean_and_spread(x_BCF: Tensor) -> tuple[Tensor, Tensor]:
     """Two [B, C]; the spread of a constant has a finite gradient too."""
-    return x_BCF.mean(dim=2), torch.sqrt(_variance(x_BCF).squeeze(2) + EPSILON)
+    mean_BC1, variance_BC1 = _mean_and_variance(x_BCF)
+    return mean_BC1.squeeze(2), torch.sqrt(variance_BC1.squeeze(2) + EPSILON)
 
 
 def autocorrelation(x_BCF: Tensor, frame_s: float) -> Tensor:
     """How alike each channel is to itself some time later, [B, C, LAGS]: 1 is wholly, at the lags of lag_seconds()."""
     frames = int(x_BCF.shape[2])  # a tensor while a network is traced for ONNX
-    size = 2 ** math.ceil(math.log2(2 * frames))  # a circle of twice the length: no end meets its own beginning
+    longest = min(math.ceil(LONGEST_LAG_S / frame_s), frames - 1)
+    size = CIRCLE * math.ceil((frames + longest) / CIRCLE)  # so long that at no lag an end meets its own beginning
     x_BCF = x_BCF.contiguous()
     power_BCQ = _power(x_BCF - x_BCF.mean(dim=2, keepdim=True), size)
     product_BCL: Tensor = power_BCQ @ torch.from_numpy(_to_lags(frames, size, frame_s)).to(x_BCF)

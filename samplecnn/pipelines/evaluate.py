@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.dataset as ds
 import ray
-import torch
 
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, ONSETS, OUTER, held_out_logistic, majority
@@ -36,7 +35,7 @@ from samplecnn.evaluation import (
 )
 from samplecnn.flags import settings_dict
 from samplecnn.folds import Split, splits
-from samplecnn.hearing import Hearing, own_device
+from samplecnn.hearing import Hearing, own_device, own_threads
 from samplecnn.labels import LabelSettings
 from samplecnn.merge import DEFAULT_MERGE, Mean
 from samplecnn.merging import Merging
@@ -257,7 +256,7 @@ def _regressed(data: Labelled, parted: list[Split], features_RF: Float64, cpu_s:
 def _features(data: Labelled, name: str) -> tuple[Float64, float]:
     """The features of all recordings that a linear grader hears, those of silent ones NaN; and what they cost in CPU
     seconds."""
-    torch.set_num_threads(1)
+    own_threads(1)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
         started = time.process_time()
@@ -278,7 +277,7 @@ def _hold_out(
     seed: int,
 ) -> tuple[str, HeldOut]:
     """Train one network without what a split holds out, and hear that: (name, what it said)."""
-    torch.set_num_threads(1)  # one core a fit, and the same result however many run at once
+    own_threads(1)  # one core a fit, and the same result however many run at once
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
         row = {recording: i for i, recording in enumerate(data.recordings)}

@@ -62,7 +62,7 @@ from samplecnn.contract import (
     segment_grades_schema,
 )
 from samplecnn.errors import RecordingError, UserError
-from samplecnn.hearing import Hearing, own_device
+from samplecnn.hearing import Hearing, own_device, own_threads
 from samplecnn.infer import BATCH, Grader, RecordingGrade, merge_windows
 from samplecnn.merge import SegmentOutputs
 from samplecnn.model_folder import ModelCard
@@ -400,7 +400,7 @@ class WindowGrader:
 
     def __init__(self, card: ModelCard, weights: Mapping[str, torch.Tensor], on_gpu: bool) -> None:
         if not on_gpu:
-            torch.set_num_threads(1)  # one a process: the graders share the machine, and sums keep their order
+            own_threads(1)  # one a process: the graders share the machine, and sums keep their order
         network = card.build()
         network.load_state_dict(weights)
         self._grader = Grader(card, network, own_device() if on_gpu else torch.device("cpu"))

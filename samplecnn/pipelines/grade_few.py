@@ -13,6 +13,7 @@ from samplecnn import model_folder
 from samplecnn.audio import Decoder
 from samplecnn.contract import DURATION_S, RECORDING, WARNING, is_recording_name, spell_name
 from samplecnn.errors import RecordingError, UserError
+from samplecnn.hearing import own_threads
 from samplecnn.infer import Grader
 from samplecnn.pipelines.outcome import Outcome
 from samplecnn.segments import activity
@@ -27,7 +28,7 @@ def grade_few(recordings: Sequence[str], model: str, tell: Callable[[str], None]
     """
     found = [pair for place in recordings for pair in _recordings_of(place)]
     card, network = model_folder.load(model)
-    torch.set_num_threads(1)
+    own_threads(1)
     grader = Grader(card, network, torch.device("cpu"))
     names = [spell_name(store.url(entry.name)) for store, entry in found]
     width = width_of(names)

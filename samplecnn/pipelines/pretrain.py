@@ -11,11 +11,10 @@ from typing import Any
 
 import ray
 import ray.data
-import torch
 
 from samplecnn.contract import PERFORMANCES_FILE, STARTER_FILE
 from samplecnn.errors import UserError
-from samplecnn.hearing import own_device
+from samplecnn.hearing import own_device, own_threads
 from samplecnn.performances.shards import read_performances, write_shard
 from samplecnn.pipelines.journal import Followed, Journal
 from samplecnn.pipelines.runtime import Progress, ray_session
@@ -127,7 +126,7 @@ def _teach(
     journal: Any,
 ) -> Learnt:
     """Teach one branch."""
-    torch.set_num_threads(1)  # the branches share the machine, and the sums keep their order
+    own_threads(1)  # the branches share the machine, and the sums keep their order
 
     def say(line: str) -> None:
         ray.get(journal.add.remote(f"{name}: {line}"))

@@ -9,8 +9,6 @@ import json
 import tempfile
 from typing import Any
 
-import torch
-
 from samplecnn import fit as fitting
 from samplecnn import unlabelled
 from samplecnn.architecture import plan_for
@@ -18,7 +16,7 @@ from samplecnn.batches import read_recordings
 from samplecnn.contract import RECORDING, STARTER_FILE, VERSION
 from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
-from samplecnn.hearing import own_device
+from samplecnn.hearing import own_device, own_threads
 from samplecnn.labels import Label
 from samplecnn.lessons import Pairs
 from samplecnn.pipelines.fitting import (
@@ -89,7 +87,7 @@ def _taught_already(starter: str, run: str) -> bool:
 
 def _worker(config: dict[str, Any]) -> None:
     """One of the data-parallel workers."""
-    torch.set_num_threads(config["threads"])
+    own_threads(config["threads"])
     segments: SegmentsFolder = config["folder"]
     settings: UnlabelledSettings = config["settings"]
     seed, device = config["seed"], own_device()

@@ -9,8 +9,6 @@ import tempfile
 from dataclasses import asdict, replace
 from typing import Any
 
-import torch
-
 from samplecnn import fit as fitting
 from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings, plan_for
@@ -19,7 +17,7 @@ from samplecnn.contract import METRICS_JSON
 from samplecnn.cross_validation import merging_after
 from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import Calibration, calibration_of
-from samplecnn.hearing import Hearing, own_device
+from samplecnn.hearing import Hearing, own_device, own_threads
 from samplecnn.labels import Label, LabelSettings
 from samplecnn.merging import Merging
 from samplecnn.model_folder import ModelCard
@@ -179,7 +177,7 @@ def recording_set(data: Labelled, folder: str) -> RecordingSet:
 
 def _worker(config: dict[str, Any]) -> None:
     """One of the data-parallel workers."""
-    torch.set_num_threads(config["threads"])
+    own_threads(config["threads"])
     data: Labelled = config["data"]
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
