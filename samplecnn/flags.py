@@ -89,11 +89,13 @@ class Flags:
     """The flags of one job, in reading order: places, settings, common flags.
 
     doc: the job's docstring; its first line is the summary and the rest, examples included, ends --help.
+    command: of a script that has several.
     """
 
-    def __init__(self, doc: str) -> None:
+    def __init__(self, doc: str, command: str = "") -> None:
         summary, _, rest = doc.strip().partition("\n")
         self._parser = _Parser(
+            prog=f"{os.path.basename(sys.argv[0])} {command}" if command else None,
             description=summary,
             epilog=rest.strip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -113,6 +115,13 @@ class Flags:
     def argument(self, name: str, help: str) -> "Flags":
         """What a script works on, given without a flag."""
         self._parser.add_argument(name, metavar=name.upper(), help=help)
+        return self
+
+    def optional(self, name: str, default: str, help: str) -> "Flags":
+        """What a script works on, given without a flag or left out."""
+        self._parser.add_argument(
+            name, nargs="?", default=default, metavar=name.upper(), help=f"{help} (default: {default})"
+        )
         return self
 
     def common(self, *names: str) -> "Flags":
@@ -165,6 +174,36 @@ class Flags:
             if value is not None and value < least:
                 raise UserError(f"--{name} {value}: choose {least} or more")
         return args
+
+
+class Commands:
+    """A script of several commands, each with flags of its own: cluster.py check, cluster.py configure.
+
+    doc: the script's docstring; with the list of commands it is what --help prints.
+    """
+
+    def __init__(self, doc: str) -> None:
+        self._doc = doc
+        self._commands: dict[str, tuple[str, Flags, Callable[[Args], int]]] = {}
+
+    def add(self, name: str, command: Callable[[Args], int], summary: str) -> Flags:
+        """One command; give the flags that are returned to it."""
+        flags = Flags(summary, name)
+        self._commands[name] = (summary, flags, command)
+        return flags
+
+    def run(self, argv: Sequence[str] | None = None) -> int:
+        """Run the command that the first word names. Raises UserError where none is named."""
+        name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
+        if name in ("-h", "--help"):
+            print(self._doc.strip() + "\n\ncommands (each with --help):")
+            for name, (summary, _, _) in self._commands.items():
+                print(f"  {name:11}{summary}")
+            return 0
+        if name not in self._commands:
+            raise UserError(f"{name or 'no command'}: choose one of {', '.join(self._commands)} (see --help)")
+        _, flags, command = self._commands[name]
+        return command(flags.parse(rest))
 
 
 def _flag_fields(cls: type) -> list[dataclasses.Field[Any]]:
