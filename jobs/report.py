@@ -2,22 +2,23 @@
 
 examples:
   python jobs/report.py --grades grades
-  python jobs/report.py --grades gs://school/grades --evaluation gs://school/evaluation
+  python jobs/report.py --grades gs://school/grades --evaluation gs://school/evaluation --segments gs://school/segments
   python jobs/report.py --evaluation evaluation
 
 report.html is written into the grades folder; without --grades into the evaluation's. It holds the names of the
-recordings and what was said of them, and no sound.
+recordings and what was said of them, and no sound. --segments are those that the model learnt from: the last run's
+recordings are compared with them. label_next.csv, beside it, lists the recordings most worth a person's grade.
 """
 
 from samplecnn.flags import Flags, run
 
 
 def main() -> int:
-    flags = Flags(__doc__).places(optional=("grades", "evaluation"))
+    flags = Flags(__doc__).places(optional=("grades", "evaluation", "segments"))
     args = flags.switch("png", "write each figure as report-<name>.png too").parse()
     from samplecnn.report.write import write_report  # after parsing: --help need not wait
 
-    print(write_report(args.grades, args.evaluation, png=args.png))
+    print(write_report(args.grades, args.evaluation, args.segments, png=args.png))
     return 0
 
 

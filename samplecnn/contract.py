@@ -25,6 +25,7 @@ RECORDING_SUFFIXES = frozenset(
 
 FRAMES_PER_S = 20  # levels are measured on frames of 50 ms, at the full rate, before resampling
 FRAME_S = 1 / FRAMES_PER_S
+LEVEL_S = 0.5  # of a segment's levels: ten frames
 ACTIVE_FLOOR_DBFS = -60.0  # a frame below this is silent whatever the recording
 ACTIVE_RANGE_DB = 40.0  # a frame this far below the recording's loud frames is silent
 LOUD_PERCENTILE = 95.0  # what "loud frames" means
@@ -71,6 +72,9 @@ CORRECTED_AT = "corrected_at"  # UTC
 CORRECTED_WHY = "corrected_why"
 BY = "by"  # of a correction: who says so
 WHY = "why"
+BECAUSE = "because"  # why a recording is worth a label
+LEVELS = "levels"  # of a segment: dBFS at the full rate, one for each LEVEL_S of it
+SKETCH = "sketch"  # of a segment: its embedding as a few numbers (sketch.py)
 WEIGHT = "weight"  # of a segment in the merge; the weights of a recording add up to 1
 
 PREDICTED = "predicted"
@@ -117,6 +121,7 @@ METRICS_CSV = "metrics.csv"
 PREDICTIONS_CSV = "predictions.csv"
 RISK_COVERAGE_CSV = "risk_coverage.csv"
 REPORT_HTML = "report.html"
+LABEL_NEXT_CSV = "label_next.csv"
 FILTERS_PARQUET = "filters.parquet"
 FILTERS_PNG = "filters.png"
 
@@ -213,6 +218,10 @@ def grades_schema(grades: tuple[str, ...]) -> pa.Schema:
             pa.field(WARNING, pa.string()),
             pa.field(SEGMENTS, pa.int32(), nullable=False),
             pa.field(DURATION_S, pa.float64(), nullable=False),
+            # Null in grades made before these were kept.
+            pa.field(PLAYING_S, pa.float64()),
+            pa.field(RMS_DBFS, pa.float32()),
+            pa.field(SOURCE_RATE, pa.int32()),
             pa.field(MODEL_ID, pa.string(), nullable=False),
             pa.field(GRADED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
         ]
@@ -248,6 +257,21 @@ CORRECTION_LABELS_SCHEMA = pa.schema(
 )
 
 
+# grades/label_next.csv: a file of labels and of corrections once grade, by and why are filled in.
+LABEL_NEXT_SCHEMA = pa.schema(
+    [
+        pa.field(RECORDING, pa.string(), nullable=False),
+        pa.field(GRADE, pa.string()),
+        pa.field(BY, pa.string()),
+        pa.field(WHY, pa.string()),
+        pa.field(VERSION, pa.string(), nullable=False),
+        pa.field(MACHINE_GRADE, pa.string()),
+        pa.field(CONFIDENCE, pa.float64()),
+        pa.field(BECAUSE, pa.string(), nullable=False),
+    ]
+)
+
+
 def segment_grades_schema(grades: tuple[str, ...]) -> pa.Schema:
     """The segment parts of a grades folder: what each segment said and how much it counted."""
     return pa.schema(
@@ -260,6 +284,8 @@ def segment_grades_schema(grades: tuple[str, ...]) -> pa.Schema:
             pa.field(ACTIVITY, pa.float32(), nullable=False),
             *[pa.field(column, pa.float64(), nullable=False) for column in probability_columns(grades)],
             pa.field(WEIGHT, pa.float64(), nullable=False),
+            pa.field(LEVELS, pa.list_(pa.int8())),  # null in grades made before these were kept
+            pa.field(SKETCH, pa.list_(pa.float32())),
         ]
     )
 

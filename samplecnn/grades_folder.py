@@ -119,7 +119,7 @@ def latest(
     tables = [_rows_of(before, current.filter(pc.field(MANIFEST) <= made_from))]
     missing = current.filter(pc.invert(pc.is_in(joined(current, *ITEM_KEY), joined(tables[0], *ITEM_KEY))))
     for path in sorted(set(missing[PART].to_pylist())):
-        part = in_hand[path] if path in in_hand else read_parquet(_part(store, path)).select(schema.names).cast(schema)
+        part = in_hand[path] if path in in_hand else _in_schema(_part(store, path), schema)
         tables.append(_rows_of(part, missing.filter(pc.field(PART) == path)))
     return _corrected(pa.concat_tables(tables), state, grades).sort_by(RECORDING)
 
@@ -133,7 +133,7 @@ def segments_of(store: Store, state: LogState, grades: tuple[str, ...], rows: pa
     for path in sorted(set(current[PART].to_pylist())):
         folder, _, name = path.rpartition("/")
         data = _part(store, f"{folder}/{name.replace('recordings', 'segments')}")
-        part = read_parquet(data).select(schema.names).cast(schema)
+        part = _in_schema(data, schema)
         tables.append(_rows_of(part, current.filter(pc.field(PART) == path)))
     segments = pa.concat_tables(tables)
     row = pc.index_in(joined(segments, *ITEM_KEY), value_set=joined(rows, *ITEM_KEY))
@@ -213,6 +213,15 @@ def _failed_and_corrected(rows: pa.Table, state: LogState, corrections: pa.Table
         for item, correction in zip(failed.filter(pc.is_valid(of_item)).to_pylist(), by_people, strict=True)
     ]
     return pa.Table.from_pylist(told, schema=schema)
+
+
+def _in_schema(part: bytes, schema: pa.Schema) -> pa.Table:
+    """A part's rows; null in columns that were not kept yet when it was written."""
+    rows = read_parquet(part)
+    kept = set(rows.column_names)
+    return pa.table(
+        [rows[f.name].cast(f.type) if f.name in kept else pa.nulls(len(rows), f.type) for f in schema], schema=schema
+    )
 
 
 def _part(store: Store, path: str) -> bytes:

@@ -21,6 +21,7 @@ from samplecnn.contract import (
     FRAME_S,
     FRAMES_PER_S,
     LAST_SEGMENT_SHARE,
+    LEVEL_S,
     LOUD_PERCENTILE,
     NOTHING_LEFT_DBFS,
     SAMPLE_RATE,
@@ -119,6 +120,22 @@ def activity(frame_power_F: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     loud_dbfs = np.percentile(level_F[audible_F], LOUD_PERCENTILE)
     active_F: npt.NDArray[np.bool_] = audible_F & (level_F > loud_dbfs - ACTIVE_RANGE_DB)
     return active_F
+
+
+def playing_dbfs(frame_power_F: npt.NDArray[np.float64], active_F: npt.NDArray[np.bool_]) -> float:
+    """Level of the frames in which somebody plays; SILENCE_DBFS where nobody does."""
+    return float(level_dbfs(frame_power_F[active_F].mean() if active_F.any() else 0.0))
+
+
+def window_levels(frame_power_F: npt.NDArray[np.float64], windows: Windows, segment_s: float) -> list[list[int]]:
+    """Levels of each window in whole dBFS, one for each LEVEL_S: what a drawing of its waveform needs."""
+    each = round(LEVEL_S * FRAMES_PER_S)
+    count = -(-round(segment_s * FRAMES_PER_S) // each)
+    power_F = np.concatenate([frame_power_F, np.zeros(count * each)])
+    first_S = windows.start_S * FRAMES_PER_S // windows.sample_rate
+    power_SL = np.stack([power_F[first : first + count * each].reshape(count, each).mean(1) for first in first_S])
+    whole: list[list[int]] = np.clip(np.rint(level_dbfs(power_SL)), SILENCE_DBFS, 20).astype(int).tolist()
+    return whole
 
 
 def frame_at(sample: int, sample_rate: int) -> int:

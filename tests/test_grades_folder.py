@@ -187,3 +187,13 @@ def test_the_script_lists_the_models_and_goes_back(folder: Store) -> None:
     ended = run_script("use_model", "--grades", folder.url() + "-none")
     assert ended.returncode == 2
     assert "no grades there" in ended.stderr
+
+
+def test_grades_made_before_a_column_was_kept_are_read_with_nothing_in_it(folder: Store) -> None:
+    state = grade(folder, "r1", ["a"])
+    path = grades_folder.recordings_part("r1", 1)
+    part = pq.read_table(io.BytesIO(folder.read(path).data))
+    folder.put(path, parquet_bytes(part.drop_columns(["playing_s", "rms_dbfs", "source_rate"])))
+    rows = grades_folder.write_views(folder, state, GRADES)
+    assert rows["rms_dbfs"].to_pylist() == [None]
+    assert rows["grade"].to_pylist() == ["A"]

@@ -26,8 +26,10 @@ from samplecnn.segments import (
     grading_windows,
     level_dbfs,
     normalising_gain,
+    playing_dbfs,
     rebuild,
     take,
+    window_levels,
 )
 
 RATE = 500
@@ -246,3 +248,15 @@ def test_gain_over_blocks_is_that_of_the_whole():
 def test_settings_that_cannot_be_are_refused_by_the_flags_name(mistake, named):
     with pytest.raises(UserError, match=f"^{named} "):
         SegmentSettings(**mistake)
+
+
+def test_levels_of_a_window_say_how_loud_each_half_second_is():
+    power_F = np.repeat([0.0, 0.01, 1.0], 10)  # half a second each
+    chosen = SegmentSettings(sample_rate=RATE, segment_s=1.0, hop_s=0.5)
+    windows = grading_windows(activity(power_F), 30 * FRAME, chosen)
+    assert windows.start_s[0] == 0.5  # where playing starts
+    levels_SL = window_levels(power_F, windows, chosen.segment_s)
+    assert levels_SL[0] == [-20, 0]
+    assert all(len(levels_L) == 2 for levels_L in levels_SL)
+    assert playing_dbfs(power_F, activity(power_F)) == pytest.approx(10 * math.log10(0.505))
+    assert playing_dbfs(power_F, np.zeros(30, bool)) == -120

@@ -47,11 +47,15 @@ from samplecnn.contract import (
     GRADE,
     GRADED_AT,
     LATEST_CSV,
+    LEVELS,
     MESSAGE,
     MODEL_ID,
     PLAYING_S,
     RECORDING,
+    RMS_DBFS,
     SEGMENT,
+    SKETCH,
+    SOURCE_RATE,
     STAGE,
     START_S,
     VERSION,
@@ -71,6 +75,7 @@ from samplecnn.pipelines.prepare import COMMIT_EVERY_S, COMMIT_RECORDINGS
 from samplecnn.pipelines.runtime import Progress, ray_session, require_recordings
 from samplecnn.pipelines.windows import COURSE_FEATURES, WindowCutter
 from samplecnn.recordings import Item, Plan, plan
+from samplecnn.sketch import sketch
 from samplecnn.store import Store, open_store
 from samplecnn.tables import parquet_bytes
 
@@ -239,7 +244,8 @@ class _Run:
             )
             return
         self._recordings.append(self._recording_row(item, meta, graded))
-        self._segments += self._segment_rows(item, start_s, outputs, graded)
+        levels_SL = [levels_L for part in told for levels_L in part[LEVELS]]
+        self._segments += self._segment_rows(item, start_s, levels_SL, outputs, graded)
         part = grades_folder.recordings_part(self._name, self._parts + 1)
         self._items.append({**item, OUTCOME: DONE, PART: part})
 
@@ -249,14 +255,23 @@ class _Run:
             VERSION: item[VERSION],
             WARNING: meta[WARNING],
             DURATION_S: meta[DURATION_S],
+            PLAYING_S: meta[PLAYING_S],
+            RMS_DBFS: meta[RMS_DBFS],
+            SOURCE_RATE: meta[SOURCE_RATE],
             MODEL_ID: self._card.model_id,
             GRADED_AT: datetime.now(UTC),
             **graded.columns(self._card),
         }
 
     def _segment_rows(
-        self, item: dict[str, Any], start_s: list[float], outputs: SegmentOutputs, graded: RecordingGrade
+        self,
+        item: dict[str, Any],
+        start_s: list[float],
+        levels_SL: list[list[int]],
+        outputs: SegmentOutputs,
+        graded: RecordingGrade,
     ) -> list[dict[str, Any]]:
+        sketch_SK = sketch(outputs.embedding_SE)
         return [
             {
                 RECORDING: item[RECORDING],
@@ -267,6 +282,8 @@ class _Run:
                 ACTIVITY: float(outputs.activity_S[number]),
                 **probabilities(self._card.grades, outputs.probs_SG[number].tolist()),
                 WEIGHT: float(graded.weight_S[number]),
+                LEVELS: levels_SL[number],
+                SKETCH: sketch_SK[number],
             }
             for number in range(len(start_s))
         ]

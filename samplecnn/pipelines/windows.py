@@ -9,10 +9,29 @@ import numpy.typing as npt
 
 from samplecnn.audio import Decoder
 from samplecnn.commits import STAMP, failed_item
-from samplecnn.contract import ACTIVITY, DURATION_S, PLAYING_S, RECORDING, START_S, VERSION, WARNING
+from samplecnn.contract import (
+    ACTIVITY,
+    DURATION_S,
+    LEVELS,
+    PLAYING_S,
+    RECORDING,
+    RMS_DBFS,
+    SOURCE_RATE,
+    START_S,
+    VERSION,
+    WARNING,
+)
 from samplecnn.errors import RecordingError
 from samplecnn.recordings import Item
-from samplecnn.segments import SegmentSettings, activity, audible_windows, seconds_of_playing, take
+from samplecnn.segments import (
+    SegmentSettings,
+    activity,
+    audible_windows,
+    playing_dbfs,
+    seconds_of_playing,
+    take,
+    window_levels,
+)
 from samplecnn.store import Store
 
 COURSE_FEATURES = "course"  # in a row's meta
@@ -44,6 +63,7 @@ class WindowCutter:
             length = self._settings.segment_samples
             active_F = activity(decoded.frame_power_F)
             windows, gain = audible_windows(decoded.samples_T, active_F, self._settings)
+            levels_SL = window_levels(decoded.frame_power_F, windows, self._settings.segment_s)
             course_C = self._course_of(decoded.samples_T, active_F, gain) if self._course else None
             step = max(1, ROW_BYTES // (4 * length * self._batch)) * self._batch
             rows = -(-len(windows) // step)
@@ -54,8 +74,11 @@ class WindowCutter:
                     "rows": rows,
                     START_S: windows.start_s[part].tolist(),
                     ACTIVITY: windows.activity_S[part].tolist(),
+                    LEVELS: levels_SL[part],
                     COURSE_FEATURES: course_C,
                     PLAYING_S: seconds_of_playing(active_F),
+                    RMS_DBFS: playing_dbfs(decoded.frame_power_F, active_F),
+                    SOURCE_RATE: decoded.source_rate,
                     DURATION_S: decoded.duration_s,
                     WARNING: "; ".join(decoded.warnings) or None,
                 }

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from samplecnn.report.evaluation import MEASURES, Evaluated
+from samplecnn.report.night import Night
 
 INK, GREY, LIGHT = "#0b4f9e", "#6b7480", "#c3c9d1"
 NAMES = {"accuracy": "accuracy", "kappa": "kappa", "mae": "mean distance (grades)"}
@@ -134,6 +136,27 @@ def rates_figure(evaluations: Sequence[Evaluated]) -> Drawn:
     told = "; ".join(f"{found.sample_rate} Hz {found.model.figures['kappa']}" for found in evaluations)
     caption = "The model's kappa by the rate that it hears the recordings at, with 95 % intervals."
     return Drawn("rates", figure, f"Kappa by sample rate: {told}", caption)
+
+
+def drift_figure(night: Night) -> Drawn:
+    """The last run's measures beside those before."""
+    figure = Figure(figsize=(9, 2.4), layout="constrained")
+    axes = figure.subplots(1, len(night.drifts), squeeze=False)[0]
+    for axis, drift in zip(axes, night.drifts, strict=True):
+        bins = np.histogram_bin_edges(np.concatenate([drift.tonight, drift.before]), 12)
+        for values, colour, width in ((drift.before, GREY, 1.2), (drift.tonight, INK, 2)):
+            share = np.histogram(values, bins)[0] / len(values)
+            axis.stairs(
+                share, bins, color=colour, linewidth=width, fill=colour == GREY, alpha=0.5 if colour == GREY else 1
+            )
+        axis.set_title(drift.name + (" (!)" if drift.is_unlike else ""), fontsize=10)
+        axis.set_xlabel(drift.unit or " ")
+        axis.set_yticks([])
+        axis.spines[["top", "right", "left"]].set_visible(False)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+    alt = "; ".join(drift.sentence for drift in night.drifts)
+    caption = f"The last run as a dark line, grey behind it {night.compared_with}: share of the recordings."
+    return Drawn("drift", figure, alt, caption)
 
 
 def _square(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:

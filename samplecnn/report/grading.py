@@ -1,6 +1,7 @@
 """What a grades folder says, as the page's script wants it: columns of whole numbers, since 10,000 recordings have
 120,000 segments."""
 
+import string
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from samplecnn.contract import (
     GRADABLE,
     GRADE,
     GRADED_AT,
+    LEVELS,
     MACHINE_GRADE,
     MESSAGE,
     MODEL_ID,
@@ -45,6 +47,7 @@ FIGURE = 10_000  # of a recording: probabilities, score, confidence
 SHARE = 1000  # of a segment: probabilities, activity
 WEIGHTS = 100_000  # of two hours' segments one has 0.0014
 TIMES = 100  # seconds
+LETTERS = np.frombuffer(string.ascii_uppercase.encode() + string.ascii_lowercase.encode() + b"0123456789+/", np.uint8)
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def table_data(folder: GradesFolder) -> dict[str, Any]:
             "activity": _steps(segments[ACTIVITY], SHARE),
             "weight": _steps(segments[WEIGHT], WEIGHTS),
             "probabilities": [_steps(segments[column], SHARE) for column in columns],
+            "levels": [""] * len(failed) + _levels(recordings, segments),
         },
     }
 
@@ -151,3 +155,19 @@ def _counts(recordings: pa.Table, segments: pa.Table) -> Any:
     """How many rows of `segments` each recording has."""
     row = pc.index_in(segments[RECORDING], value_set=recordings[RECORDING].combine_chunks()).to_numpy()
     return np.bincount(row, minlength=len(recordings))
+
+
+def _levels(recordings: pa.Table, segments: pa.Table) -> list[str]:
+    """The levels of each recording's segments, one after another, a letter each: of the 64 of Base64 the first is -63
+    dBFS or less, the last 0 or more. "" where they were not kept, or not for every segment."""
+    counts = _counts(recordings, segments)
+    each = pc.list_value_length(segments[LEVELS]).fill_null(0).to_numpy()
+    flat = pc.list_flatten(segments[LEVELS]).to_numpy()
+    letters = LETTERS[np.clip(flat.astype(int) + len(LETTERS) - 1, 0, len(LETTERS) - 1)].tobytes().decode()
+    first, told, place = np.cumsum(counts) - counts, [], 0
+    for start, count in zip(first.tolist(), counts.tolist(), strict=True):
+        lengths = each[start : start + count]
+        size = int(lengths.sum())
+        told.append(letters[place : place + size] if count and (lengths == lengths[0]).all() else "")
+        place += size
+    return told

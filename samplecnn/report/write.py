@@ -4,45 +4,90 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from samplecnn.contract import REPORT_HTML
+import pyarrow.compute as pc
+
+from samplecnn.commits import FAILED, OUTCOME, RUN, joined
+from samplecnn.contract import LABEL_NEXT_CSV, RECORDING, REPORT_HTML, VERSION
 from samplecnn.errors import UserError
+from samplecnn.report.clusters import map_data
 from samplecnn.report.evaluation import Evaluated, read_evaluation
-from samplecnn.report.figures import Drawn, graders_figure, rates_figure, reliability_figure, risk_figure
+from samplecnn.report.figures import (
+    Drawn,
+    drift_figure,
+    graders_figure,
+    rates_figure,
+    reliability_figure,
+    risk_figure,
+)
 from samplecnn.report.grading import GradesFolder, counts, read_grades, table_data
+from samplecnn.report.night import Night, inputs_of_segments, label_next, last_night
 from samplecnn.report.page import Section, render
+from samplecnn.segment_folder import open_segments
 from samplecnn.store import Store
+from samplecnn.tables import csv_bytes
 
 HEATS = 5  # shades of a confusion matrix
 
 
-def write_report(grades: str | None, evaluation: str | None, *, png: bool = False) -> str:
+def write_report(grades: str | None, evaluation: str | None, segments: str | None = None, *, png: bool = False) -> str:
     """Write report.html beside the grades, or beside the evaluation where no grades are named; returns what to print.
 
-    png: each figure as a file beside it too. Raises UserError where there is nothing to report of.
+    segments: those that the model learnt from, which the last run is compared with. png: each figure as a file beside
+    it too. Raises UserError where there is nothing to report of.
     """
     if grades is None and evaluation is None:
         raise UserError("nothing to report of: give --grades, --evaluation or both")
+    if grades is None and segments is not None:
+        raise UserError("--segments: wants --grades with it, whose last run is compared with them")
     stores: list[Store] = []
     sections: list[Section] = []
     drawn: list[Drawn] = []
     data: dict[str, Any] = {}
-    if grades is not None:
-        folder = read_grades(grades)
+    files: dict[str, bytes] = {}
+    folder = None if grades is None else read_grades(grades)
+    training = None if segments is None else inputs_of_segments(open_segments(segments))
+    evaluations: list[Evaluated] = []
+    if folder is not None:
         stores.append(folder.store)
-        data |= table_data(folder)
-        sections.append(_recordings(folder))
     if evaluation is not None:
         store, evaluations = read_evaluation(evaluation)
         stores.append(store)
+    if folder is not None:
+        data |= table_data(folder)
+        data["map"] = map_data(folder.segments)
+        scores = evaluations[0].scores if len(evaluations) == 1 else None
+        night, to_label = last_night(folder, training, scores), label_next(folder)
+        data["rows"]["night"] = _of_the_night(folder, night)
+        files[LABEL_NEXT_CSV] = csv_bytes(to_label)
+        sections.append(_recordings(folder))
+        if night is not None:
+            drawn += [drift_figure(night)] if night.drifts else []
+            told = {"night": night, "figure": drawn[0] if drawn else None, "next": to_label.to_pylist()}
+            sections.append(Section("night", "The last run", "night.html", told))
+        if len(folder.segments):
+            told = {"grades": list(reversed(folder.grades)), "map": data["map"]}
+            sections.append(Section("segments", "Every segment", "clusters.html", told))
+    if evaluations:
         section, figures = _evaluation(evaluations)
         sections.append(section)
         drawn += figures
     made = f"Made at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC from {' and '.join(store.url() for store in stores)}."
-    page = render("Grades of playing" if grades else "How far to trust the grades", made, sections, data)
+    files[REPORT_HTML] = render("Grades of playing" if folder else sections[0].title, made, sections, data)
     for figure in drawn if png else ():
-        stores[0].put(f"report-{figure.name}.png", figure.png)
-    stores[0].put(REPORT_HTML, page)
-    return f"report of {len(page) / 1e6:.2f} MB: {stores[0].url(REPORT_HTML)}"
+        files[f"report-{figure.name}.png"] = figure.png
+    for name, content in files.items():
+        stores[0].put(name, content)
+    return f"report of {len(files[REPORT_HTML]) / 1e6:.2f} MB: {stores[0].url(REPORT_HTML)}"
+
+
+def _of_the_night(folder: GradesFolder, night: Night | None) -> list[int]:
+    """Which rows of the table came in the last run, failures first as there."""
+    if night is None:
+        return []
+    items = folder.state.items
+    failed = items.filter(pc.and_(pc.equal(items[RUN], night.run), pc.equal(items[OUTCOME], FAILED)))
+    failed_R = pc.is_in(joined(folder.failures, RECORDING, VERSION), value_set=joined(failed, RECORDING, VERSION))
+    return [*map(int, failed_R.to_pylist()), *map(int, night.row_R.tolist())]
 
 
 def _recordings(folder: GradesFolder) -> Section:

@@ -26,13 +26,18 @@ BROKEN = "<b onmouseover=alert(3)>broken</b>.mp3"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A grades folder of 240 recordings with its report."""
     place = tmp_path_factory.mktemp("report") / "grades"
-    recordings = [heard(f"2026/take {number}.wav", number, segments=4 + number % 9) for number in range(237)]
-    recordings += [
+    store = open_store(str(place))
+    commit(
+        store,
+        "20261126-r1",
+        [heard(f"2026/take {number}.wav", number, segments=4 + number % 9) for number in range(237)],
+    )
+    later = [
         heard(EVIL, 900, warning="<i>decoded</i> in part"),
         heard("für Élise.flac", 901),
         heard("quiet.wav", 902, gradable=False, reason="too little playing: 3.20 s, less than 5 s"),
     ]
-    commit(open_store(str(place)), "20261126-r1", recordings, {BROKEN: "<u>not audio</u>", "live.wav": "no sound"})
+    commit(store, "20261127-r2", later, {BROKEN: "<u>not audio</u>", "live.wav": "no sound"})
     (place.parent / "corrections.csv").write_text(
         f"recording,grade,by,why\n2026/take 3.wav,A,{JUDGE},<s>wrong</s>\nlive.wav,B,Ben,heard\n"
     )
@@ -117,6 +122,10 @@ def test_search_finds_names_in_any_spelling_and_remarks(opened: Opened) -> None:
     search.fill("")
     opened.page.get_by_label("Show").select_option("those for a person to hear")
     assert [row[0] for row in cells(opened)] == [BROKEN, "quiet.wav"]
+    opened.page.get_by_label("Show").select_option("grade B")
+    assert {row[1][0] for row in cells(opened)} == {"B"}
+    opened.page.get_by_label("Show").select_option("those of the last run")
+    assert opened.page.get_by_role("status").inner_text() == "5 of 242 recordings"
 
 
 def test_a_recording_opens_to_what_its_segments_say(opened: Opened, folder: Path) -> None:
@@ -129,6 +138,7 @@ def test_a_recording_opens_to_what_its_segments_say(opened: Opened, folder: Path
     dialog = opened.page.get_by_role("dialog")
 
     assert dialog.locator("rect.segment").count() == len(segments)
+    assert dialog.locator("path.wave").count() == len(segments)
     assert dialog.locator("rect.silent").count() == (segments.activity < 0.2).sum() == 1
     dialog.get_by_text("segments as a table").click()
     rows = dialog.locator("table.segments tbody tr").evaluate_all(
@@ -153,6 +163,25 @@ def test_a_recording_opens_to_what_its_segments_say(opened: Opened, folder: Path
         )
     opened.page.keyboard.press("Escape")
     assert not dialog.is_visible()
+
+
+def test_dots_tell_their_recording_and_open_it(opened: Opened) -> None:
+    opened.page.locator("#map-kind").select_option("t-SNE")
+    for name in ("strip", "map"):
+        canvas = opened.page.locator(f"#{name}")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        told = opened.page.locator(f"#{name}-told")
+        for step in range(40):  # somewhere along this line there is a dot
+            place = (box["x"] + box["width"] * (0.2 + 0.015 * step), box["y"] + box["height"] * 0.5)
+            opened.page.mouse.move(*place)
+            if told.inner_text():
+                break
+        recording = re.match(r"(.+) at \d+:\d\d: [ABC]", told.inner_text())[1]
+        opened.page.mouse.click(*place)
+        assert opened.page.locator("#detail-title bdi").inner_text() == recording
+        opened.page.get_by_role("button", name="Close").click()
+    assert opened.complaints == []
 
 
 def test_names_and_messages_are_text_whatever_they_hold(opened: Opened) -> None:

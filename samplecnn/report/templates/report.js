@@ -2,7 +2,7 @@
 // Everything that came with a recording is written as text (textContent), never as HTML.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const PAGE = 100, PRINTED = 2000, MOMENTS = 3;
+  const PAGE = 100, PRINTED = 2000, MOMENTS = 3, LEVEL_S = 0.5;
   const [FAILED, NOT_GRADABLE, GRADED, CORRECTED] = [0, 1, 2, 3];
   const byId = (id) => document.getElementById(id);
 
@@ -75,7 +75,7 @@
       const wanted = plain(byId("search").value.trim()), show = byId("show").value;
       const key = keys[state.key], sign = state.down ? -1 : 1;
       state.found = byName.filter((row) => searched[row].includes(wanted) && (show === "all" ||
-        (show === "attention" ? isForAPerson(row) : !isForAPerson(row) && rows.grade[row] === Number(show))));
+        (show === "night" ? rows.night[row] : show === "attention" ? isForAPerson(row) : !isForAPerson(row) && rows.grade[row] === Number(show))));
       state.found.sort((a, b) => {
         const one = key(a), other = key(b);
         if (one === null || other === null) return (one === null) - (other === null) || place[a] - place[b];
@@ -128,13 +128,20 @@
 
     const dialog = byId("detail");
 
+    // A letter a level, of the 64 of Base64: A is -63 dBFS or less, / is 0 or more.
+    const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    function levelsOf(row, number) {
+      const letters = data.segments.levels[row], each = letters.length / data.segments.count[row];
+      return [...letters.slice(number * each, (number + 1) * each)].map((letter) => LETTERS.indexOf(letter) - 63);
+    }
+
     function segmentsOf(row) {
       const s = data.segments, found = [];
       for (let i = firstSegment[row]; i < firstSegment[row + 1]; i += 1) {
         const chances = s.probabilities.map((column) => column[i] / 1000);
         const score = chances.reduce((sum, p, grade) => sum + p * scoreOf(grade), 0);
         found.push({ start: s.start[i] / 100, activity: s.activity[i] / 1000, weight: s.weight[i] / 1e5, chances, score,
-          silent: s.activity[i] < data.silent });
+          silent: s.activity[i] < data.silent, levels: levelsOf(row, i - firstSegment[row]) });
       }
       const hop = found.length > 1 ? found[1].start - found[0].start : Infinity;
       found.forEach((one) => { one.end = Math.min(one.start + hop, Math.max(one.start, rows.seconds[row] / 100)); });
@@ -145,18 +152,33 @@
     const pulled = (segments, sign) => segments.filter((one) => sign * one.pull >= 0.0005)
       .sort((a, b) => sign * (b.pull - a.pull)).slice(0, MOMENTS);
 
+    // How loud it is, mirrored: drawn as amplitude, its square root so that soft playing is seen.
+    function drawWave(svg, one, x, middle, half, loudest) {
+      const shown = one.levels.slice(0, Math.ceil((one.end - one.start) / LEVEL_S));
+      if (!shown.length) return;
+      const points = shown.map((level, i) => [x(Math.min(one.end, one.start + (i + 0.5) * LEVEL_S)), half * 10 ** ((level - loudest) / 40)]);
+      const from = x(one.start), to = x(one.end);
+      const upper = points.map(([at, tall]) => `${at.toFixed(1)},${(middle - tall).toFixed(1)}`);
+      const lower = points.map(([at, tall]) => `${at.toFixed(1)},${(middle + tall).toFixed(1)}`).reverse();
+      const [first, last] = [points[0][1], points.at(-1)[1]];
+      svg.append(make("path", { class: "wave", fill: one.silent ? "#b4bac2" : colour(one.score), stroke: "#1b1f24", "stroke-width": 0.5,
+        d: `M${from},${middle - first}L${upper.join("L")}L${to},${middle - last}L${to},${middle + last}L${lower.join("L")}L${from},${middle + first}Z` }));
+    }
+
     function timeline(segments, seconds) {
       const width = Math.max(280, dialog.clientWidth - 44), left = 22, right = width - 8;
       const x = (time) => left + (right - left) * Math.min(1, time / Math.max(seconds, 1e-9));
-      const TOP = 18, BARS = 100, WEIGHTS = 26, FOOT = TOP + BARS + 8 + WEIGHTS;
+      const hasLevels = segments.some((one) => one.levels.length);
+      const TOP = 18, BARS = 90, WAVE = hasLevels ? 64 : 0, WEIGHTS = 22, FOOT = TOP + BARS + WAVE + 12 + WEIGHTS;
       const svg = make("svg", { viewBox: `0 0 ${width} ${FOOT + 22}`, height: FOOT + 22, role: "img",
-        "aria-label": "Timeline: the score of each segment as a bar, silent stretches hatched, below it the weight of each in the grade; the table of segments says the same" });
+        "aria-label": "Timeline: the score of each segment as a bar, silent stretches hatched, below it the sound and the weight of each in the grade; the table of segments says the same" });
       svg.append(make("defs", {}, make("pattern", { id: "silent", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
         make("line", { x1: 0, y1: 0, x2: 0, y2: 6, stroke: "#9aa2ad", "stroke-width": 2 }))));
       data.grades.forEach((grade, index) => {
         const y = TOP + BARS * (1 - scoreOf(index));
         svg.append(make("line", { x1: left, x2: right, y1: y, y2: y, stroke: "#d4d9e0" }), make("text", { x: 2, y: y + 4 }, grade));
       });
+      const loudest = Math.max(...segments.flatMap((one) => one.levels), -60);
       const heaviest = Math.max(...segments.map((one) => one.weight), 1e-9);
       for (const one of segments) {
         const from = x(one.start), wide = Math.max(0.5, x(one.end) - from), tall = Math.max(2, BARS * one.score);
@@ -164,6 +186,7 @@
         svg.append(make("rect", { x: from, y: TOP + BARS - tall, width: wide, height: tall, fill: colour(one.score),
           stroke: "#1b1f24", "stroke-width": 0.6, opacity: one.silent ? 0.35 : 1, class: "segment" }, make("title", {}, told)));
         if (one.silent) svg.append(make("rect", { x: from, y: TOP, width: wide, height: BARS, fill: "url(#silent)", class: "silent" }, make("title", {}, `silent. ${told}`)));
+        drawWave(svg, one, x, TOP + BARS + 6 + WAVE / 2, WAVE / 2 - 2, loudest);
         const heavy = WEIGHTS * one.weight / heaviest;
         svg.append(make("rect", { x: from + wide * 0.15, y: FOOT - heavy, width: wide * 0.7, height: heavy, fill: "#545d68" }));
       }
@@ -232,5 +255,90 @@
     }
     addEventListener("resize", () => { if (dialog.open) dialog.redraw(); });
     select();
+
+    // --- every segment as a dot ---------------------------------------------------------------------------------------
+
+    const rowOf = [];
+    data.segments.count.forEach((count, row) => { for (let i = 0; i < count; i += 1) rowOf.push(row); });
+    const NOT_GRADED = "#c3c9d1";
+    const gradeColour = (row) => (isForAPerson(row) ? NOT_GRADED : colour(scoreOf(rows.grade[row])));
+
+    // A canvas of dots: places() gives [x, y, segment] from 0 to 1 each; nearest to the mouse is told and opened.
+    function dots(id, height, places, decorate) {
+      const canvas = byId(id), told = byId(`${id}-told`), MARGIN = 14, NEAR = 12;
+      let drawn = [];
+      function redraw() {
+        const width = canvas.clientWidth, scale = devicePixelRatio || 1, tall = height(width);
+        canvas.width = width * scale;
+        canvas.height = tall * scale;
+        canvas.style.height = `${tall}px`;
+        const pen = canvas.getContext("2d");
+        pen.scale(scale, scale);
+        drawn = places().map(([x, y, segment]) => [MARGIN + x * (width - 2 * MARGIN), MARGIN + y * (tall - 2 * MARGIN), segment]);
+        if (decorate) decorate(pen, width, tall, MARGIN);
+        const size = drawn.length > 20000 ? 1.2 : drawn.length > 3000 ? 2 : 3.5;
+        pen.lineWidth = 0.5;
+        pen.strokeStyle = "#1b1f24";
+        for (const [x, y, segment] of drawn) {
+          pen.beginPath();
+          pen.arc(x, y, size, 0, 7);
+          pen.fillStyle = gradeColour(rowOf[segment]);
+          pen.fill();
+          if (size > 2) pen.stroke();
+        }
+      }
+      function nearest(event) {
+        const box = canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
+        let found = null, least = NEAR * NEAR;
+        for (const dot of drawn) {
+          const away = (dot[0] - x) ** 2 + (dot[1] - y) ** 2;
+          if (away < least) [least, found] = [away, dot];
+        }
+        return found && found[2];
+      }
+      canvas.addEventListener("mousemove", (event) => {
+        const segment = nearest(event);
+        if (segment === null) return told.replaceChildren();
+        const row = rowOf[segment];
+        return told.replaceChildren(make("bdi", {}, rows.name[row]), ` at ${clock(data.segments.start[segment] / 100)}: `, stated(row));
+      });
+      canvas.addEventListener("click", (event) => {
+        const segment = nearest(event);
+        if (segment !== null) open(rowOf[segment]);
+      });
+      addEventListener("resize", redraw);
+      redraw();
+      return redraw;
+    }
+
+    if (byId("strip")) {
+      const lanes = data.grades.length;
+      const spread = (i) => ((i * 0.618034) % 1); // the golden ratio: even, and the same each time
+      const graded = rowOf.map((row, i) => i).filter((i) => !isForAPerson(rowOf[i]) && data.segments.activity[i] >= data.silent);
+      const places = () => {
+        const column = data.segments.probabilities[Number(byId("strip-grade").value)];
+        return graded.map((i) => [column[i] / 1000, (rows.grade[rowOf[i]] + 0.15 + 0.7 * spread(i)) / lanes, i]);
+      };
+      byId("strip-grade").addEventListener("change", dots("strip", () => 70 * lanes + 28, places, (pen, width, tall, margin) => {
+        pen.fillStyle = "#545d68";
+        pen.font = "12px system-ui, sans-serif";
+        pen.strokeStyle = "#d4d9e0";
+        data.grades.forEach((grade, index) => {
+          const y = margin + (tall - 2 * margin) * index / lanes;
+          if (index) { pen.beginPath(); pen.moveTo(0, y); pen.lineTo(width, y); pen.stroke(); }
+          pen.fillText(`recordings graded ${grade}`, 6, y + 2);
+        });
+        pen.fillText("0", margin - 3, tall - 2);
+        pen.fillText("1", width - margin - 3, tall - 2);
+      }));
+      byId("map-legend").append(...data.grades.map((grade, index) => make("span", {}, badge(index), ` recordings graded ${grade}`)));
+    }
+    if (byId("map")) {
+      const places = () => {
+        const [x, y] = data.map.places[byId("map-kind").value];
+        return data.map.segment.map((segment, i) => [x[i] / 1000, 1 - y[i] / 1000, segment]);
+      };
+      byId("map-kind").addEventListener("change", dots("map", (width) => Math.min(520, width * 0.75), places));
+    }
   }
 })();

@@ -1,0 +1,222 @@
+"""The last run: what came in, whether it is like what was heard before, and what a person should grade next.
+
+A model is as good as its evaluation says on recordings like those that it was evaluated on. Whether tonight's are like
+those is asked of what can be known without ears: level, length, sample rate, how much of it is playing, and the scores.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from scipy.stats import ks_2samp
+from sklearn.neighbors import NearestNeighbors
+
+from samplecnn.commits import DELETED, FAILED, ITEM_KEY, MANIFEST, OUTCOME, RUN, joined
+from samplecnn.contract import (
+    ACTIVITY,
+    BECAUSE,
+    CONFIDENCE,
+    CORRECTED_BY,
+    DURATION_S,
+    GRADABLE,
+    LABEL_NEXT_SCHEMA,
+    MACHINE_GRADE,
+    MODEL_ID,
+    PLAYING_S,
+    REASON,
+    RECORDING,
+    RMS_DBFS,
+    SAMPLE_RATE,
+    SCORE,
+    SKETCH,
+    SOURCE_RATE,
+    VALID_SAMPLES,
+    VERSION,
+    WEIGHT,
+)
+from samplecnn.report.grading import GradesFolder
+from samplecnn.segment_folder import SegmentsFolder
+
+# R recordings, K numbers of a sketch.
+Float64 = npt.NDArray[np.float64]
+
+SCORES = "score"
+INPUTS = {"level": "dBFS", "length": "s", "sample rate": "Hz", "share of playing": "", SCORES: ""}  # to their units
+FEWEST = 5  # recordings on either side; fewer are not compared
+# Of 100 nights like all others one gives a warning, whichever of the five measures it is of.
+UNLIKELY = 0.01 / len(INPUTS)
+LABELS = 20  # recordings in label_next.csv: an evening's work
+NEIGHBOURS = 3
+NOT_SURE = "not sure"  # how the reason of a grade that was held back begins
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One measure of tonight's recordings beside the same of others. p: how often two draws from one distribution
+    differ as much (Kolmogorov-Smirnov)."""
+
+    name: str
+    unit: str
+    tonight: Float64
+    before: Float64
+    p: float
+
+    @property
+    def is_unlike(self) -> bool:
+        return self.p < UNLIKELY
+
+    @property
+    def sentence(self) -> str:
+        """For a person: what it is now, and what it was."""
+        now, then = (f"{np.median(values):.4g} {self.unit}".strip() for values in (self.tonight, self.before))
+        return f"{self.name}: median {now}, before {then} (p = {self.p:.2g})"
+
+
+@dataclass(frozen=True)
+class Night:
+    """The last run that graded anything. row_R: is a recording of the table of it? gone: recordings that were deleted;
+    drifts: of what could be compared; compared_with: in words."""
+
+    run: str
+    row_R: npt.NDArray[np.bool_]
+    graded: int
+    not_gradable: int
+    failed: int
+    gone: int
+    drifts: list[Drift]
+    compared_with: str
+
+
+def last_night(
+    folder: GradesFolder, training: Mapping[str, Float64] | None, scores_before: Sequence[float] | None
+) -> Night | None:
+    """The last run beside the training data, where it is given, else beside the grades before it; scores beside those
+    of an evaluation, where one is given. None where nothing was ever graded."""
+    items = folder.state.items
+    if not len(items):
+        return None
+    run = items.filter(pc.equal(items[MANIFEST], pc.max(items[MANIFEST])))[RUN][0].as_py()
+    ours = items.filter(pc.equal(items[RUN], run))
+    row_R = pc.is_in(joined(folder.recordings, *ITEM_KEY), value_set=joined(ours, *ITEM_KEY)).to_numpy()
+    inputs = inputs_of_grades(folder.recordings)
+    tonight, earlier = ({name: x_R[mask_R] for name, x_R in inputs.items()} for mask_R in (row_R, ~row_R))
+    before = {**earlier, **(training or {})}
+    if scores_before is not None:
+        before[SCORES] = np.array(scores_before)
+    gradable = int(folder.recordings[GRADABLE].to_numpy()[row_R].sum())
+    with_what = "the training data" if training else "the recordings before"
+    return Night(
+        run=run,
+        row_R=row_R,
+        graded=gradable,
+        not_gradable=int(row_R.sum()) - gradable,
+        failed=int((ours[OUTCOME].to_numpy() == FAILED).sum()),
+        gone=int((ours[OUTCOME].to_numpy() == DELETED).sum()),
+        drifts=drifts(tonight, before),
+        compared_with=with_what + (", scores with those of the evaluation" if scores_before is not None else ""),
+    )
+
+
+def drifts(tonight: Mapping[str, Float64], before: Mapping[str, Float64]) -> list[Drift]:
+    """Each measure that enough recordings have on both sides."""
+    found = []
+    for name, unit in INPUTS.items():
+        one, other = (values[np.isfinite(values)] for values in (tonight[name], before[name]))
+        if min(len(one), len(other)) >= FEWEST:
+            found.append(Drift(name, unit, one, other, float(ks_2samp(one, other).pvalue)))
+    return found
+
+
+def inputs_of_grades(recordings: pa.Table) -> dict[str, Float64]:
+    """By the names of INPUTS, [R] each; NaN where it is not known. recordings: of latest.*."""
+    told = {
+        name: pc.cast(recordings[name], pa.float64()).to_numpy()
+        for name in (RMS_DBFS, DURATION_S, SOURCE_RATE, PLAYING_S, SCORE)
+    }
+    return {
+        "level": told[RMS_DBFS],
+        "length": told[DURATION_S],
+        "sample rate": told[SOURCE_RATE],
+        "share of playing": told[PLAYING_S] / np.maximum(told[DURATION_S], 1e-9),
+        SCORES: told[SCORE],
+    }
+
+
+def inputs_of_segments(folder: SegmentsFolder) -> dict[str, Float64]:
+    """The same of prepared recordings, scores apart. Silent frames have next to no power: a recording's level while
+    somebody plays is that of all its segments over the frames in which somebody does."""
+    columns = [RECORDING, VALID_SAMPLES, SAMPLE_RATE, ACTIVITY, RMS_DBFS]
+    rows = ds.dataset(folder.paths, filesystem=folder.filesystem, format="parquet").to_table(columns=columns)
+    seconds = rows[VALID_SAMPLES].to_numpy() / rows[SAMPLE_RATE].to_numpy()
+    table = pa.table(
+        {
+            RECORDING: rows[RECORDING],
+            "seconds": seconds,
+            "playing": rows[ACTIVITY].to_numpy() * seconds,
+            "power": 10 ** (rows[RMS_DBFS].to_numpy().astype(np.float64) / 10) * seconds,
+        }
+    )
+    sums = table.group_by(RECORDING).aggregate([("seconds", "sum"), ("playing", "sum"), ("power", "sum")])
+    seconds, playing, power = (sums[f"{name}_sum"].to_numpy() for name in ("seconds", "playing", "power"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = 10 * np.log10(power / playing)
+    return {
+        "level": level,
+        "length": folder.recordings[DURATION_S].to_numpy(),
+        "sample rate": folder.recordings[SOURCE_RATE].to_numpy().astype(np.float64),
+        "share of playing": playing / seconds,
+    }
+
+
+def label_next(folder: GradesFolder) -> pa.Table:
+    """The recordings that a person's grade would teach most, the first first (contract.LABEL_NEXT_SCHEMA).
+
+    In turn one that the model is unsure of and one that sounds unlike all others to it. Not those that a person has
+    graded, nor those in which nobody plays.
+    """
+    rows = folder.recordings
+    unsure = pc.starts_with(rows[REASON].fill_null(""), NOT_SURE)
+    asked_R = pc.and_(pc.invert(pc.is_valid(rows[CORRECTED_BY])), pc.or_(rows[GRADABLE], unsure)).to_numpy()
+    confidence_R = np.where(unsure.to_numpy(), 0.0, pc.fill_null(rows[CONFIDENCE], 1.0).to_numpy())
+    novelty_R = _novelty(folder)
+    by_doubt = [row for row in np.argsort(confidence_R, kind="stable").tolist() if asked_R[row]]
+    by_novelty = [
+        row for row in np.argsort(-novelty_R, kind="stable").tolist() if asked_R[row] and np.isfinite(novelty_R[row])
+    ]
+    because: dict[int, str] = {}
+    for place in range(len(by_doubt)):
+        doubted = by_doubt[place]
+        because.setdefault(doubted, "the model is unsure of it")
+        if place < len(by_novelty):
+            because.setdefault(by_novelty[place], "it sounds unlike the others to the model")
+    chosen = list(because)[:LABELS]
+    told = rows.select([RECORDING, VERSION, MACHINE_GRADE, CONFIDENCE]).take(pa.array(chosen, pa.int64())).to_pylist()
+    return pa.Table.from_pylist(
+        [{**row, BECAUSE: because[number]} for row, number in zip(told, chosen, strict=True)], schema=LABEL_NEXT_SCHEMA
+    )
+
+
+def _novelty(folder: GradesFolder) -> Float64:
+    """How far each recording's mean sketch lies from its nearest neighbours', [R]; NaN where that is not known."""
+    novelty_R = np.full(len(folder.recordings), np.nan)
+    has_a_say = pc.greater(folder.segments[WEIGHT], 0)
+    segments = folder.segments.filter(pc.and_(pc.is_valid(folder.segments[SKETCH]), has_a_say))
+    if not len(segments):
+        return novelty_R
+    row_S = pc.index_in(segments[RECORDING], value_set=folder.recordings[RECORDING].combine_chunks()).to_numpy()
+    sketch_SK = np.stack(segments[SKETCH].to_numpy())
+    first_S = np.flatnonzero(np.diff(row_S, prepend=-1))
+    sums_RK = np.add.reduceat(sketch_SK.astype(np.float64), first_S)
+    mean_RK = sums_RK / np.diff(first_S, append=len(row_S))[:, None]
+    model_R = np.array(segments[MODEL_ID].to_pylist(), object)[first_S].astype(str)
+    for model in np.unique(model_R):
+        of_model = np.flatnonzero(model_R == model)
+        if len(of_model) <= NEIGHBOURS:
+            continue
+        nearest = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(mean_RK[of_model])
+        novelty_R[row_S[first_S[of_model]]] = nearest.kneighbors()[0].mean(axis=1)
+    return novelty_R
