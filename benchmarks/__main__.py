@@ -19,9 +19,9 @@ from benchmarks.measure import Table, machine, versions
 MODULES = ("decode", "peers", "memory", "plans", "planning", "prepare_job", "grade_job")
 SLOW = (
     *("chance", "choose_model", "context", "ear", "growth", "held_out_faults", "honesty", "risk", "sample_rates"),
-    "unlabelled",
+    *("train_job", "unlabelled"),
 )
-BY_HAND = ("gpu", "rated")  # python -m benchmarks.gpu, .rated: what they need is not everywhere
+BY_HAND = ("gpu", "rated", "scale")  # python -m benchmarks.gpu: what they need is not everywhere, or nothing to run
 RESULTS = Path(__file__).parent / "results"
 
 

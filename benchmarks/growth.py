@@ -1,8 +1,8 @@
 """Does a recording cost the same among ten thousand as among a hundred, and does memory stay flat?
 
 Question: CPU seconds a recording of the prepare job and of the grade job over 100, 1,000 and 10,000 short recordings,
-on a Ray that is already up, less what a job over one recording costs; and the most memory that the driver and the
-largest worker hold.
+on a Ray that is already up, less what a job over one recording costs; of them those of the driver, of which there is
+one however many machines there are; and the most memory that the driver and the largest worker hold.
 Noise guard: CPU seconds of all processes, Ray's own included, sampled ten times a second. One round: each job takes
 minutes, and the figures of the largest are means over ten thousand recordings.
 
@@ -13,7 +13,9 @@ import itertools
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from benchmarks.decode import one_of_each_format
 from benchmarks.grade_job import published_model
@@ -26,6 +28,15 @@ from samplecnn.segments import SegmentSettings
 COUNTS, QUICK_COUNTS = (100, 1_000, 10_000), (5, 10)
 SECONDS = 15.0
 SAMPLE_EVERY_S = 1.0
+
+
+class Spent(NamedTuple):
+    """By one job. driver_*: by this process; worker_mb: the most that a process below it held."""
+
+    cpu_s: float
+    driver_s: float
+    driver_mb: float
+    worker_mb: float
 
 
 def run(quick: bool) -> list[Table]:
@@ -43,17 +54,24 @@ def run(quick: bool) -> list[Table]:
         }
         for name, job in jobs.items():
             job(folders[1])  # warms up
-            least = _measured(job, folders[1])[0]
+            least = _measured(job, folders[1])
             first: float | None = None
             for count, folder in list(folders.items())[1:]:
-                cpu_s, driver_mb, worker_mb = _measured(job, folder)
-                each_s = (cpu_s - least) / (count - 1)
-                first = first or each_s
-                rows.append((name, count, cpu_s, 1000 * each_s, each_s / first, driver_mb, worker_mb))
+                spent = _measured(job, folder)
+                each_ms, driver_ms = (
+                    1000 * (more - once) / (count - 1)
+                    for more, once in ((spent.cpu_s, least.cpu_s), (spent.driver_s, least.driver_s))
+                )
+                first = first or each_ms
+                figures = (spent.cpu_s, each_ms, each_ms / first, driver_ms, spent.driver_mb, spent.worker_mb)
+                rows.append((name, count, *figures))
     return [
         Table(
             f"Recordings of {SECONDS:.0f} s, wav flac mp3 ogg m4a",
-            ("job", "recordings", "CPU s", "CPU ms a recording", "of the first", "driver, MB", "largest worker, MB"),
+            (
+                *("job", "recordings", "CPU s", "CPU ms a recording", "of the first", "of it the driver, CPU ms"),
+                *("driver, MB", "largest worker, MB"),
+            ),
             rows,
         )
     ]
@@ -67,8 +85,7 @@ def _links(folder: str, count: int) -> str:
     return folder
 
 
-def _measured(job: Callable[[str], object], recordings: str) -> tuple[float, float, float]:
-    """CPU seconds of all processes, and the most memory of this one and of the largest below it, MB."""
+def _measured(job: Callable[[str], object], recordings: str) -> Spent:
     done = threading.Event()
     most = [0.0, 0.0]
 
@@ -79,10 +96,11 @@ def _measured(job: Callable[[str], object], recordings: str) -> tuple[float, flo
 
     thread = threading.Thread(target=watch)
     thread.start()
+    before_s = time.process_time()
     try:
         with AllProcesses() as spent:
             job(recordings)
     finally:
         done.set()
         thread.join()
-    return spent.cpu_s, most[0], most[1]
+    return Spent(spent.cpu_s, time.process_time() - before_s - spent.own_s, *most)

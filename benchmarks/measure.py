@@ -131,7 +131,7 @@ class AllProcesses:
     def __enter__(self) -> Self:
         self._before = dict(_clocks())
         self._after = dict(self._before)
-        self._own = 0.0  # what the sampling itself takes
+        self.own_s = 0.0  # what the sampling itself takes, of this process
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._sample)
         self._thread.start()
@@ -145,12 +145,12 @@ class AllProcesses:
         self._done.set()
         self._thread.join()
         self._after |= dict(_clocks())
-        self.cpu_s = sum(clock - self._before.get(pid, 0.0) for pid, clock in self._after.items()) - self._own
+        self.cpu_s = sum(clock - self._before.get(pid, 0.0) for pid, clock in self._after.items()) - self.own_s
 
     def _sample(self) -> None:
         while not self._done.wait(SAMPLE_EVERY_S):
             self._after |= dict(_clocks())
-        self._own = time.thread_time()
+        self.own_s = time.thread_time()
 
 
 def _clocks() -> Iterator[tuple[int, float]]:
