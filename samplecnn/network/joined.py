@@ -90,5 +90,6 @@ class Joined(Hearing):
         return torch.cat([self.samplecnn.embed(waveform_BT, key_B), self.rhythm.embed(waveform_BT, key_B)], dim=1)
 
     def dropped(self, embedding_BE: Tensor, key_B: Tensor | None) -> Tensor:
-        sample_BE, rhythm_BE = embedding_BE.tensor_split([self.samplecnn.plan.embedding], dim=1)
+        width = self.samplecnn.plan.embedding  # slices: other engines do not read what ONNX makes of tensor_split
+        sample_BE, rhythm_BE = embedding_BE[:, :width], embedding_BE[:, width:]
         return torch.cat([self.samplecnn.dropped(sample_BE, key_B), self.rhythm.dropped(rhythm_BE, key_B)], dim=1)
