@@ -54,8 +54,8 @@ class RecordingSet:
 
     path: file of float32 samples; recording i lies in it at start_R[i], length_R[i] samples long. active_RF: one array
     of frame flags a recording; gain_R: what brings the recording to unit RMS over its active frames; grade_R: 0 is the
-    worst; groups: recordings of one group are never parted by a split. left_out: names of recordings with too little
-    playing to learn from.
+    worst; weight_R: how much each counts; groups: recordings of one group are never parted by a split. left_out: names
+    of recordings with too little playing to learn from.
     """
 
     path: str
@@ -66,6 +66,7 @@ class RecordingSet:
     active_RF: tuple[Bool, ...]
     gain_R: Float32
     grade_R: Int64
+    weight_R: Float32
     groups: tuple[str, ...]
     left_out: tuple[str, ...] = ()
 
@@ -90,6 +91,7 @@ class RecordingSet:
             active_RF=tuple(self.active_RF[i] for i in rows),
             gain_R=self.gain_R[rows],
             grade_R=self.grade_R[rows],
+            weight_R=self.weight_R[rows],
             groups=tuple(self.groups[i] for i in rows),
         )
 
@@ -146,6 +148,7 @@ def read_recordings(
         active_RF=tuple(active_F for _, _, active_F, _ in rows),
         gain_R=np.array([gain for _, _, _, gain in rows], np.float32),
         grade_R=np.array([labels[name].grade for name in names], np.int64),
+        weight_R=np.array([labels[name].weight for name in names], np.float32),
         groups=tuple(labels[name].group for name in names),
         left_out=tuple(sorted(left_out)),
     )
@@ -204,11 +207,12 @@ class Items:
 
 @dataclass(frozen=True)
 class Batch:
-    """waveform_BT: float32, unit RMS over the recording's active frames; grade_B: int64; activity_B: share of active
-    frames, as Windows has it; key_B: int64, on the CPU."""
+    """waveform_BT: float32, unit RMS over the recording's active frames; grade_B: int64; weight_B: float32, its
+    recording's; activity_B: share of active frames, as Windows has it; key_B: int64, on the CPU."""
 
     waveform_BT: Tensor
     grade_B: Tensor
+    weight_B: Tensor
     activity_B: Tensor
     key_B: Tensor
 
@@ -264,6 +268,7 @@ def batch(recordings: RecordingSet, items: Items) -> Batch:
     return Batch(
         torch.from_numpy(waveform_BT),
         torch.from_numpy(recordings.grade_R[items.recording_N]),
+        torch.from_numpy(recordings.weight_R[items.recording_N]),
         torch.from_numpy(activity_B),
         torch.from_numpy(items.key_N),
     )

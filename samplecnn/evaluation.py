@@ -32,6 +32,7 @@ from samplecnn.errors import UserError
 from samplecnn.flags import flag
 from samplecnn.merge import expected_score
 from samplecnn.metrics import Metrics, chance_kappa, conclusion, evaluate, risk_coverage, stated_probability
+from samplecnn.raters import Agreement
 from samplecnn.tables import csv_bytes
 
 # R recordings, G grades (0 = worst).
@@ -58,7 +59,7 @@ class Task:
     """What is to be predicted: recordings, their given grades and folds, all [R]; grades worst first.
 
     group_CR: the groups by each column that splits keep apart; sample_rate: what the model hears them at; seed: of the
-    folds and of every draw.
+    folds and of every draw; agreement: of the raters, where several graded a recording.
     """
 
     recordings: list[str]
@@ -68,6 +69,7 @@ class Task:
     grades: tuple[str, ...]
     sample_rate: int
     seed: int
+    agreement: Agreement | None = None
 
     @property
     def groups(self) -> list[int]:
@@ -126,7 +128,8 @@ class Evaluation:
         for name, m in self.metrics.items():
             cpu_s = f"{self.predicted[name].cpu_s:8.1f}"
             lines.append(f"{name:{width}}  {m.accuracy!s:20}{m.kappa!s:22}{m.mae!s:20}{m.p_value:7.4f}{cpu_s}")
-        return "\n".join([*lines, "", self.conclusion()])
+        raters = [str(task.agreement)] if task.agreement else []
+        return "\n".join([*lines, "", *raters, self.conclusion()])
 
     def conclusion(self) -> str:
         """Plain sentences on the model."""
@@ -174,6 +177,7 @@ class Evaluation:
             "model": asdict(self.model),
             "held_out": self.held_out(),
             "chance_kappa": self.chance_kappa,
+            "raters": asdict(self.task.agreement) if self.task.agreement else None,
             "conclusion": self.conclusion(),
             "note": "confusion[given][predicted] counts recordings, worst grade first",
         }

@@ -1,16 +1,21 @@
 """labels.csv: which grade people gave to which recording, and by whom and of what it is played.
 
+Several people may grade a recording, a row each: then their ratings become one label (raters.py).
+
 Grades are listed best first by people (`--grades A,B,C`) and turned round once, here: inside, index 0 is the worst.
 Labels are joined when a model is trained or evaluated, so that correcting one decodes nothing again.
 """
 
 import logging
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from samplecnn.contract import GRADE, PERFORMER, PIECE, RECORDING, match_key
+import numpy as np
+
+from samplecnn.contract import GRADE, PERFORMER, PIECE, RATER, RECORDING, match_key
 from samplecnn.errors import UserError
 from samplecnn.flags import flag
+from samplecnn.raters import Agreement, adjust
 from samplecnn.tables import read_csv
 
 log = logging.getLogger(__name__)
@@ -50,13 +55,23 @@ class LabelSettings:
 class Label:
     """One labelled recording: grade is an index (0 = worst); recordings of one group are never parted by a split.
 
-    further: its groups by further columns, where splits keep several apart (folds.splits).
+    further: its groups by further columns, where splits keep several apart (folds.splits). weight: how much it counts
+    in training, 1 on average.
     """
 
     recording: str
     grade: int
     group: str
     further: tuple[str, ...] = ()
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A labels file: one label a recording. agreement: of its raters, where several graded a recording."""
+
+    labels: list[Label]
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,7 @@ def parse_grades(text: str) -> tuple[str, ...]:
     return tuple(reversed(names))
 
 
-def read_labels(data: bytes, place: str, settings: LabelSettings) -> list[Label]:
+def read_labels(data: bytes, place: str, settings: LabelSettings) -> Labels:
     """The labels of a CSV file. Raises UserError, naming place and line, for anything that cannot be meant."""
     rows = read_csv(data, place)
     if not rows:
@@ -89,6 +104,8 @@ def read_labels(data: bytes, place: str, settings: LabelSettings) -> list[Label]
         raise UserError(f"{place}: no column {missing[0]} in {','.join(rows[0])}: the first line must name the columns")
     columns = settings.group_columns(rows[0])
     labels: dict[str, Label] = {}
+    ratings: dict[tuple[str, str], int] = {}  # by recording and rater
+    rated = RATER in rows[0]
     for number, row in enumerate(rows, start=1):
         name, grade = row[RECORDING].replace("\\", "/").removeprefix("./"), row[GRADE]
         if not name:
@@ -102,13 +119,43 @@ def read_labels(data: bytes, place: str, settings: LabelSettings) -> list[Label]
         # An empty cell groups the recording with nothing but itself.
         group, *further = (row[column] or f"{RECORDING} {key}" for column in columns)
         label = Label(name, settings.names.index(grade), group, tuple(further))
+        if rated:
+            rater = row[RATER]
+            if not rater:
+                raise UserError(f"{place}, label {number}: no {RATER} named, as the others have")
+            if ratings.setdefault((key, rater), label.grade) != label.grade:
+                raise UserError(f"{place}: {rater!r} gave {name!r} two grades: keep one line of them")
+            label = replace(label, grade=labels[key].grade) if key in labels else label  # that of all, below
         if key in labels and labels[key] != label:
-            raise UserError(f"{place}: {name!r} stands there twice and differs: keep one line of it")
+            what = f" in {' or '.join(columns)}" if rated else ""
+            raise UserError(f"{place}: {name!r} stands there twice and differs{what}: keep one line of it")
         labels[key] = label
-    if len(labels) < len(rows):
-        log.warning("%s: %d lines repeat another and count once", place, len(rows) - len(labels))
+    kept = len(ratings) if rated else len(labels)
+    if kept < len(rows):
+        log.warning("%s: %d lines repeat another and count once", place, len(rows) - kept)
     log.info("splits keep each %s on one side (--group)", " and each ".join(columns))
-    return list(labels.values())
+    if len(ratings) > len(labels):
+        return _rated(labels, ratings, settings, place)
+    return Labels(list(labels.values()))
+
+
+def _rated(
+    labels: dict[str, Label], ratings: dict[tuple[str, str], int], settings: LabelSettings, place: str
+) -> Labels:
+    """One label a recording out of the ratings of several people."""
+    keys, raters = list(labels), sorted({rater for _, rater in ratings})
+    number_of_key, number_of_rater = ({name: n for n, name in enumerate(names)} for names in (keys, raters))
+    adjusted = adjust(
+        np.array(list(ratings.values()), np.int64),
+        np.array([number_of_key[key] for key, _ in ratings], np.int64),
+        np.array([number_of_rater[rater] for _, rater in ratings], np.int64),
+        raters,
+        len(settings.names),
+        place,
+    )
+    log.info("%s", adjusted.agreement)
+    found = zip(labels.values(), adjusted.grade_R.tolist(), adjusted.weight_R.tolist(), strict=True)
+    return Labels([replace(label, grade=grade, weight=weight) for label, grade, weight in found], adjusted.agreement)
 
 
 def join(labels: Iterable[Label], recordings: Iterable[str]) -> Join:

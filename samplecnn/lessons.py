@@ -66,7 +66,8 @@ class SegmentGrades:
         return batch(recordings, items)
 
     def loss(self, outputs_BO: Tensor, attention_B: Tensor, heard: Batch) -> Tensor:
-        return HEADS[self._head].loss(outputs_BO, heard.grade_B.to(outputs_BO.device)).sum()
+        loss_B = HEADS[self._head].loss(outputs_BO, heard.grade_B.to(outputs_BO.device))
+        return (loss_B * heard.weight_B.to(outputs_BO.device)).sum()
 
     def examine(self, network: Hearing, recordings: RecordingSet, i: int, device: torch.device) -> Examined:
         windows, said = _heard(network, recordings, i, device)
@@ -95,7 +96,8 @@ class RecordingGrades:
         activity_RS = heard.activity_B.to(outputs_BO.device).view(-1, self.together)
         probs_RG, _ = attended(probs_RSG, attention_B.view(-1, self.together), activity_RS)
         grade_R1 = heard.grade_B.to(outputs_BO.device).view(-1, self.together)[:, :1]
-        return -torch.log(probs_RG.gather(1, grade_R1).clamp(min=LEAST_PROBABILITY)).sum()
+        weight_R1 = heard.weight_B.to(outputs_BO.device).view(-1, self.together)[:, :1]
+        return -(weight_R1 * torch.log(probs_RG.gather(1, grade_R1).clamp(min=LEAST_PROBABILITY))).sum()
 
     def examine(self, network: Hearing, recordings: RecordingSet, i: int, device: torch.device) -> Examined:
         merged = _merged(ATTENTION, self._head, *_heard(network, recordings, i, device))
@@ -123,7 +125,7 @@ class Pairs:
             waveform_BT[2 * row : 2 * row + 2] = two_copies(played_T, key, rate, samples)
         key_B = torch.from_numpy(np.repeat(items.key_N, 2))
         nothing_B = torch.zeros(len(key_B))
-        return Batch(torch.from_numpy(waveform_BT), nothing_B.long(), nothing_B, key_B)
+        return Batch(torch.from_numpy(waveform_BT), nothing_B.long(), torch.ones(len(key_B)), nothing_B, key_B)
 
     def loss(self, outputs_BO: Tensor, attention_B: Tensor, heard: Batch) -> Tensor:
         return functional.softplus(-_ahead(outputs_BO)).sum()

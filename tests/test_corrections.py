@@ -116,7 +116,7 @@ def test_the_export_is_labels_of_what_is_there_now(folder: Store, tmp_path: Path
     assert (
         told == f"2 corrections as labels in {export}; 1 of recordings that were replaced or deleted since are left out"
     )
-    labels = read_labels(Path(export).read_bytes(), export, LabelSettings(grades="A,B"))
+    labels = read_labels(Path(export).read_bytes(), export, LabelSettings(grades="A,B")).labels
     assert [(label.recording, label.grade) for label in labels] == [("a.wav", 1), ("broken.mp3", 0)]
     assert [row["corrected_why"] for row in read_csv(Path(export).read_bytes(), export)] == ["y", "=cmd"]
     assert b"'=cmd" in Path(export).read_bytes()

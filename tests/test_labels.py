@@ -9,7 +9,7 @@ SETTINGS = LabelSettings()
 
 
 def read(text: str, settings: LabelSettings = SETTINGS) -> list[Label]:
-    return read_labels(text.encode(), "labels.csv", settings)
+    return read_labels(text.encode(), "labels.csv", settings).labels
 
 
 def test_grades_are_turned_round_once():
@@ -106,3 +106,40 @@ def test_a_single_grade_is_refused():
 def test_labels_that_match_no_recording_are_refused():
     with pytest.raises(UserError, match="none of its recordings has segments"):
         require_gradable({}, SETTINGS, "labels.csv")
+
+
+RATED = "recording,grade,rater,performer\n" + "".join(
+    f"take {take},{grade},{rater},player {take % 3}\n"
+    for take, grades in enumerate(("AA", "AB", "BC", "BB", "CC", "AB"))
+    for rater, grade in zip(("ann", "ben"), grades, strict=True)
+)
+
+
+def test_ratings_of_several_people_become_one_label_a_recording():
+    told = read_labels(RATED.encode(), "labels.csv", SETTINGS)
+    assert [(label.recording, label.group) for label in told.labels] == [
+        (f"take {take}", f"player {take % 3}") for take in range(6)
+    ]
+    assert [label.grade for label in told.labels if label.recording in ("take 0", "take 4")] == [2, 0]
+    assert told.agreement
+    assert (told.agreement.ratings, told.agreement.recordings) == (12, 6)
+    assert told.agreement.leniency["ann"] > told.agreement.leniency["ben"]
+
+
+def test_one_rating_a_recording_is_its_grade_whoever_gave_it():
+    told = read_labels(b"recording,grade,rater\na,A,ann\nb,C,ben\n", "labels.csv", SETTINGS)
+    assert ([label.grade for label in told.labels], told.agreement) == ([2, 0], None)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("take 0,B,ann,player 0", "'ann' gave 'take 0' two grades"),
+        ("take 0,B,cat,player 1", "'take 0' stands there twice and differs in performer"),
+        ("take 0,B,,player 0", "no rater named"),
+        ("take 0,B,cat,player 0", "'cat' gave one rating only"),
+    ],
+)
+def test_ratings_that_contradict_each_other_are_refused(line, words):
+    with pytest.raises(UserError, match=words):
+        read_labels(f"{RATED}{line}\n".encode(), "labels.csv", SETTINGS)

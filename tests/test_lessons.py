@@ -8,7 +8,7 @@ import torch
 from samplecnn.architecture import Plan
 from samplecnn.batches import epoch_items
 from samplecnn.fit import fit
-from samplecnn.lessons import Pairs
+from samplecnn.lessons import Pairs, RecordingGrades, SegmentGrades
 from samplecnn.network import SampleCNN
 from samplecnn.recipe import FitSettings, UnlabelledSettings
 from tests.fixtures.gloo import on_workers
@@ -75,3 +75,15 @@ def test_learning_without_labels_is_a_fit_from_nothing_with_settings_of_its_own(
     settings = UnlabelledSettings(epochs=3)
     assert (settings.fit().epochs, settings.fit().init) == (3, "none")
     assert not settings.fit().attention
+
+
+@pytest.mark.parametrize("lesson", [SegmentGrades("cross-entropy"), RecordingGrades("cross-entropy", together=2)])
+def test_a_recording_whose_label_is_relied_on_twice_as_much_is_charged_twice_as_much(train, lesson):
+    items = epoch_items(train, seed=0, epoch=0, crops=2, batch_size=6, together=lesson.together).part(0, 2)
+    outputs_BO, attention_B = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), torch.zeros(2)
+    once, twice = (
+        float(lesson.loss(outputs_BO, attention_B, lesson.batch(replace(train, weight_R=weight_R), items)))
+        for weight_R in (train.weight_R, 2 * train.weight_R)
+    )
+    assert train.weight_R.tolist() == [1] * len(train)
+    assert twice == pytest.approx(2 * once)

@@ -173,7 +173,16 @@ def _evaluated(
         "merge": told,
         "seed": seed,
     }
-    task = Task(data.recordings, data.grade_R, data.group_CR, fold_R, data.grades, segments.sample_rate, seed)
+    task = Task(
+        data.recordings,
+        data.grade_R,
+        data.group_CR,
+        fold_R,
+        data.grades,
+        segments.sample_rate,
+        seed,
+        data.agreement,
+    )
     return score_graders(task, predicted, model, described)
 
 

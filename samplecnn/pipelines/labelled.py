@@ -13,6 +13,7 @@ from samplecnn.contract import RECORDING, VERSION
 from samplecnn.flags import settings_dict
 from samplecnn.labels import Label, LabelSettings, join, read_labels, require_gradable
 from samplecnn.pipelines.runtime import some_names
+from samplecnn.raters import Agreement
 from samplecnn.recipe import NO_STARTER, FitSettings
 from samplecnn.segment_folder import SegmentsFolder, open_segments
 from samplecnn.starter import Starter
@@ -26,6 +27,7 @@ class Labelled:
     """The recordings that have both segments and a label, by name; grade_R: index, 0 = worst.
 
     group_CR: their groups by each column that splits keep apart; the first one's is the one that training parts by.
+    weight_R: how much each counts in training; agreement: of the raters, where there are several.
     """
 
     folder: SegmentsFolder
@@ -33,7 +35,9 @@ class Labelled:
     versions: list[str]
     grade_R: npt.NDArray[np.int64]
     group_CR: list[list[str]]
+    weight_R: npt.NDArray[np.float64]
     grades: tuple[str, ...]
+    agreement: Agreement | None
 
     def fingerprint(
         self, network: NetworkSettings, fit: FitSettings, starter: Starter | None, seed: int | None = None
@@ -55,6 +59,8 @@ class Labelled:
             "fit": {**settings_dict(fit), "init": starter.id if starter else NO_STARTER},
             "seed": seed,
         }
+        if self.agreement:  # without raters a fingerprint is what it was before there were any
+            whole["weights"] = self.weight_R.tolist()
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -65,9 +71,8 @@ def labelled(segments: str, labels: str, settings: LabelSettings) -> Labelled:
     segments and segments without a label are reported and are no error: the second can still be graded.
     """
     folder = open_segments(segments)
-    joined = join(
-        read_labels(read_file(labels, "--labels"), labels, settings), folder.recordings[RECORDING].to_pylist()
-    )
+    told = read_labels(read_file(labels, "--labels"), labels, settings)
+    joined = join(told.labels, folder.recordings[RECORDING].to_pylist())
     if joined.missing:
         names = some_names(joined.missing)
         log.warning("%d labels have no segments in %s and are left out: %s", len(joined.missing), segments, names)
@@ -82,7 +87,9 @@ def labelled(segments: str, labels: str, settings: LabelSettings) -> Labelled:
         versions=[version[name] for name in recordings],
         grade_R=np.array([joined.labels[name].grade for name in recordings], dtype=np.int64),
         group_CR=[list(column) for column in zip(*(_groups(joined.labels[name]) for name in recordings), strict=True)],
+        weight_R=np.array([joined.labels[name].weight for name in recordings]),
         grades=settings.names,
+        agreement=told.agreement,
     )
 
 

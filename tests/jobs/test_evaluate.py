@@ -64,6 +64,25 @@ def test_every_labelled_recording_is_predicted_once_while_held_out(evaluation):
     assert "majority" in said
 
 
+def test_several_raters_are_told_apart_and_the_ceiling_stands_beside_the_model(segments, recordings, tmp_path):
+    rows = read_csv(Path(recordings[1]).read_bytes(), "labels")
+    lower = {"A": "B", "B": "C", "C": "C"}
+    given = [(row["recording"], row["grade"], "ann") for row in rows]
+    given += [(row["recording"], lower[row["grade"]], "ben") for row in rows]
+    given += [(row["recording"], row["grade"], "cat") for row in rows[:6]]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("recording,grade,rater\n" + "".join(f"{','.join(rating)}\n" for rating in given))
+    said = evaluated(segments, labels, tmp_path / "evaluation")
+    (metrics,) = json.loads((tmp_path / "evaluation" / METRICS_JSON).read_text())["evaluations"]
+    raters = metrics["raters"]
+    assert (raters["ratings"], raters["recordings"]) == (len(given), len(rows))
+    assert raters["leniency"]["ann"] > raters["leniency"]["ben"] + 0.4
+    assert f"a kappa of {raters['perfect_kappa']:.2f}." in said
+    assert "ben is the strictest" in said
+    predictions = read_csv((tmp_path / "evaluation" / PREDICTIONS_CSV).read_bytes(), "predictions")
+    assert len({row[RECORDING] for row in predictions}) == len(predictions) == len(rows)
+
+
 def test_a_wrong_evaluation_bucket_is_told_before_any_work(segments, recordings, gate, monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
     monkeypatch.setattr(evaluating, "ray_session", lambda workers: pytest.fail("work began"))

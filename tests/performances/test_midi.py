@@ -123,7 +123,7 @@ def test_no_split_parts_the_renderings_of_one_performance(tmp_path: Path) -> Non
     planned = plan(tmp_path, RenderSettings(pianos="all", rooms="all"), table)
     assert len(planned) == 12 * 2 * 7
     settings = LabelSettings()
-    labels = read_labels(rendered_labels_csv(planned), "labels.csv", settings)
+    labels = read_labels(rendered_labels_csv(planned), "labels.csv", settings).labels
     group_of = {label.recording: label.group for label in labels}
     for column in (PERFORMER, TAKE):
         for stem in {each.stem for each in planned}:
