@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole job on an embedded Ray: perform, prepare, evaluate, train, grade, correct. Run by "make demo" in the folder
-# demo/; "scripts/demo.sh gs://bucket/prefix" uploads the recordings there and keeps all results there.
+# The whole job on an embedded Ray: perform, prepare, evaluate, train, grade, correct, report. Run by "make demo" in the
+# folder demo/; "scripts/demo.sh gs://bucket/prefix" uploads the recordings there and keeps all results there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
@@ -45,12 +45,17 @@ $python scripts/show_grades.py --grades "$place/grades" | grep -E '^grade|correc
 say "one file graded from the terminal; nothing is written"
 $python jobs/grade.py --recordings "$place/new/$one" --model "$place/model"
 
+say "the page that shows why"
+$python jobs/report.py --grades "$place/grades" --evaluation "$place/evaluation" --segments "$place/segments"
+
 say "how far to trust them: cross-validation on the 15 labelled recordings"
 printf '%s\n' "$evaluation"
 
 [[ -z ${STORAGE_EMULATOR_HOST:-} ]] || exit 0 # a test server: nobody can look at it later
 printf '\nWhere to look next\n'
 while IFS='|' read -r file what; do printf '  %-31s %s\n' "$file" "$what"; done <<END
+$place/grades/report.html|the grades with what is behind each: open it in a browser
+$place/grades/label_next.csv|the recordings most worth a person's grade
 $place/grades/latest.csv|the grades, for a spreadsheet; latest.parquet for pandas and DuckDB
 demo/corrections.csv|how a person overrules one
 $place/evaluation/metrics.csv|how good the model is on recordings it has not heard, with intervals

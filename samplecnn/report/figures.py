@@ -143,7 +143,7 @@ def drift_figure(night: Night) -> Drawn:
     figure = Figure(figsize=(9, 2.4), layout="constrained")
     axes = figure.subplots(1, len(night.drifts), squeeze=False)[0]
     for axis, drift in zip(axes, night.drifts, strict=True):
-        bins = np.histogram_bin_edges(np.concatenate([drift.tonight, drift.before]), 12)
+        bins = np.histogram_bin_edges(np.concatenate([drift.tonight, drift.before]), _bins(len(drift.tonight)))
         for values, colour, width in ((drift.before, GREY, 1.2), (drift.tonight, INK, 2)):
             share = np.histogram(values, bins)[0] / len(values)
             axis.stairs(
@@ -157,6 +157,11 @@ def drift_figure(night: Night) -> Drawn:
     alt = "; ".join(drift.sentence for drift in night.drifts)
     caption = f"The last run as a dark line, grey behind it {night.compared_with}: share of the recordings."
     return Drawn("drift", figure, alt, caption)
+
+
+def _bins(recordings: int) -> int:
+    """Of a histogram: few for few, or most would be empty."""
+    return int(np.clip(np.sqrt(recordings), 4, 15))
 
 
 def _square(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:

@@ -4,6 +4,7 @@ A model is as good as its evaluation says on recordings like those that it was e
 those is asked of what can be known without ears: level, length, sample rate, how much of it is playing, and the scores.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,7 @@ Float64 = npt.NDArray[np.float64]
 
 SCORES = "score"
 INPUTS = {"level": "dBFS", "length": "s", "sample rate": "Hz", "share of playing": "", SCORES: ""}  # to their units
+ENOUGH = 30  # recordings, of which differences show that matter
 FEWEST = 5  # recordings on either side; fewer are not compared
 # Of 100 nights like all others one gives a warning, whichever of the five measures it is of.
 UNLIKELY = 0.01 / len(INPUTS)
@@ -89,6 +91,13 @@ class Night:
     gone: int
     drifts: list[Drift]
     compared_with: str
+    enough: int = ENOUGH
+
+    @property
+    def began(self) -> str:
+        """When, for a person: a run's name begins with it."""
+        found = re.match(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)", self.run)
+        return "{}-{}-{} {}:{} UTC".format(*found.groups()) if found else self.run
 
 
 def last_night(

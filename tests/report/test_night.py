@@ -1,5 +1,6 @@
 """The last run: what it brought, what it is unlike, and which recordings a person should grade next."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ def test_the_last_run_is_told_apart_and_its_drift_is_a_warning(place: Path) -> N
     write_report(str(place), None)
     page = (place / "report.html").read_text(encoding="utf-8")
     assert "are unlike the recordings before" in page
+    assert replace(night, run="20261127T031500-1a2b").began == "2026-11-27 03:15 UTC"
     rows = data_of(page)["rows"]
     assert {name for name, of_it in zip(rows["name"], rows["night"], strict=True) if of_it} == {
         "worse.mp3",

@@ -16,6 +16,7 @@ from samplecnn.store import open_store
 from tests.fixtures.gcs import Gate, gcs_store
 from tests.fixtures.heard import GRADES, commit, heard
 from tests.fixtures.jobs import run_job
+from tests.fixtures.scripts import run_script
 
 
 def data_of(page: str) -> dict:
@@ -80,3 +81,16 @@ def test_a_folder_that_holds_failures_alone_has_a_page(tmp_path: Path) -> None:
 def test_nothing_at_all_is_a_users_mistake() -> None:
     with pytest.raises(UserError, match="nothing to report of"):
         write_report(None, None)
+
+
+@pytest.mark.browser
+def test_the_script_takes_the_pictures_of_a_report(tmp_path: Path, browser: object) -> None:
+    commit(open_store(f"{tmp_path}/grades"), "20261126-r1", [heard("a.wav", 1), heard("b.wav", 2)])
+    refused = run_script("take_screenshots", "--grades", tmp_path / "grades", "--out", tmp_path / "images")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    write_report(f"{tmp_path}/grades", None)
+    taken = run_script("take_screenshots", "--grades", tmp_path / "grades", "--out", tmp_path / "images")
+    assert taken.returncode == 0, taken.stderr
+    pictures = {path.name: path.read_bytes() for path in (tmp_path / "images").iterdir()}
+    assert set(pictures) == {"report.png", "report-night.png", "report-segments.png", "report-recording.png"}
+    assert all(data.startswith(b"\x89PNG") for data in pictures.values())
