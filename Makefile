@@ -23,6 +23,7 @@ demo-gcs: $(READY)  ## the same in a bucket, on a test server that speaks GCS's 
 
 test: $(READY)  ## all tests, two files at a time, the long ones of tests/jobs first; installs FluidSynth and Chromium as root
 	@scripts/install_piano.sh
+	@scripts/install_speech.sh
 	@scripts/install_browser.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

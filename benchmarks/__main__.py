@@ -21,7 +21,12 @@ SLOW = (
     *("chance", "choose_model", "context", "ear", "growth", "held_out_faults", "honesty", "risk", "sample_rates"),
     *("train_job", "unlabelled"),
 )
-BY_HAND = ("gpu", "rated", "scale")  # python -m benchmarks.gpu: what they need is not everywhere, or nothing to run
+BY_HAND = (
+    "gpu",
+    "not_playing",
+    "rated",
+    "scale",
+)  # python -m benchmarks.gpu: what they need is not everywhere, or nothing to run
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -117,7 +117,7 @@ def _windows(recordings: str) -> list[npt.NDArray[np.float32]]:
     """What the network is to hear of each recording."""
     source = open_store(recordings)
     items = [json.dumps(vars(item)) for item in plan(source, ITEMS_SCHEMA.empty_table()).todo]
-    cutter = WindowCutter(source, SETTINGS, BATCH, course=False)
+    cutter = WindowCutter(source, SETTINGS, BATCH, course=False, sound=False)
     rows = [row for item in items for row in cutter({"item": [item]})]
     return [np.frombuffer(row["windows"][0], np.float32).reshape(-1, SETTINGS.segment_samples) for row in rows]
 

@@ -34,6 +34,7 @@ from samplecnn.segments import (
     rebuild,
     seconds_of_playing,
 )
+from samplecnn.sound import MEASURES, measures_of
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ Bool = npt.NDArray[np.bool_]
 SAMPLES_FILE = "recordings.f32"
 ROWS_A_READ = 256  # 10 s at 500 Hz, float32 = 20 kB: 5 MB a read; at 16 kHz 164 MB
 VALIDATION_SHARE = 0.2  # of the recordings, to decide which epoch is best
+MOST_MEASURED = 2000  # recordings say how playing sounds: a hundred numbers need no more
 TRIES = 8  # draws for a window that is not silent; a pause of half the recording defeats them one time in 256
 
 
@@ -187,6 +189,15 @@ def _runs(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     for start, end in pairwise(cuts):
         if end > start:
             yield batch.slice(start, end - start)
+
+
+def sounds(recordings: RecordingSet) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """(sound.MEASURES [R, M], groups) of at most MOST_MEASURED recordings, thinned out, without very short ones."""
+    rate, every = recordings.settings.sample_rate, -(-len(recordings) // MOST_MEASURED)
+    rows = range(0, len(recordings), every)
+    told = {i: measures_of(recordings.waveform(i), recordings.active_RF[i], rate) for i in rows}
+    found = {i: measures_M for i, measures_M in told.items() if measures_M is not None}
+    return np.array(list(found.values())).reshape(len(found), len(MEASURES)), [recordings.groups[i] for i in found]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from samplecnn.model_folder import ModelCard
 from samplecnn.network.folded import folded
 from samplecnn.ordinal import HEADS
 from samplecnn.segments import Windows, audible_windows, seconds_of_playing, take
+from samplecnn.sound import measures_of
 from samplecnn.tempo import course_of
 
 # S windows of one recording, b of them in a batch of BATCH, T samples, O outputs, E embedding, G grades (0 = worst).
@@ -30,6 +31,7 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 SILENT = "silent: nobody plays long enough in any segment: check the recording"
+UNLIKE = "unlike the training recordings"
 A_PERSON = "a person should hear it"
 
 # A recording of 90-150 s has 9-15 windows: 8 waste little on padding and are 5 % slower a window than 16 on one core.
@@ -101,10 +103,13 @@ def _together(parts: list[Said]) -> Said:
     return Said(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def merge_windows(card: ModelCard, outputs: SegmentOutputs, playing_s: float) -> RecordingGrade:
+def merge_windows(
+    card: ModelCard, outputs: SegmentOutputs, playing_s: float, measures_M: Float64 | None = None
+) -> RecordingGrade:
     """The grade that the model's merge rule makes of a recording's windows, or why it is not gradable.
 
-    playing_s: seconds_of_playing in the whole recording. Raises RecordingError where the model gave no numbers.
+    playing_s: seconds_of_playing in the whole recording; measures_M: sound.measures_of it, None where nobody asks.
+    Raises RecordingError where the model gave no numbers.
     """
     if not (np.isfinite(outputs.probs_SG).all() and np.isfinite(outputs.attention_S).all()):
         raise RecordingError("grade", "the model gives no numbers for this recording")
@@ -114,6 +119,11 @@ def merge_windows(card: ModelCard, outputs: SegmentOutputs, playing_s: float) ->
     least_s = card.settings.least_playing_s
     if playing_s < least_s:
         return _not_gradable(f"too little playing: {playing_s:.2f} s, less than {least_s:g} s: {A_PERSON}", outputs)
+    if card.likeness and measures_M is not None:
+        distance, limit = card.likeness.distance(measures_M), card.likeness.limit
+        if distance > limit:
+            far = f"{math.ceil(10 * distance) / 10:.1f} from them, more than {limit:.1f}"
+            return _not_gradable(f"{UNLIKE}: {far}: {A_PERSON}", outputs)
     grade = stated_grade(merged.probs_G, card.cuts)
     confidence = float(merged.probs_G[grade])
     if confidence < card.least_confidence:
@@ -158,7 +168,8 @@ class Grader:
         if self.card.asks_for_course():
             course_C = course_of(waveform_T, active_F, gain, self.card.settings.sample_rate)
             outputs = replace(outputs, course_C=course_C)
-        return merge_windows(self.card, outputs, seconds_of_playing(active_F))
+        measures_M = measures_of(waveform_T, active_F, self.card.settings.sample_rate) if self.card.likeness else None
+        return merge_windows(self.card, outputs, seconds_of_playing(active_F), measures_M)
 
     def _told(self, said: Said) -> tuple[Float64, Float32, Float64]:
         probs_SG = HEADS[self.card.head].probs(said.outputs_SO / self.card.temperature)

@@ -30,6 +30,7 @@ from samplecnn.architecture import NETWORK_NAMES, NetworkSettings, Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, TRAINED_ON_FILE, WEIGHTS_FILE
 from samplecnn.errors import LostRace, UserError
 from samplecnn.hearing import Hearing
+from samplecnn.likeness import Likeness, likeness_from_json
 from samplecnn.merge import ATTENTION, DEFAULT_MERGE, MERGE_RULES, Course, MergeRule, merge_rule
 from samplecnn.network.joined import build
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
@@ -39,7 +40,8 @@ from samplecnn.trained_on import TrainedOn, trained_on_from_json
 
 log = logging.getLogger(__name__)
 
-FORMAT = 6  # of model.json; a reader refuses what it does not know
+FORMAT = 7  # of model.json; a reader refuses what it does not know
+WITHOUT_LIKENESS = 6  # the format before, read still: of models that know nothing of what is not playing
 NORMALISATION = "unit RMS over the active frames, once per recording"
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -73,7 +75,8 @@ class ModelCard:
     grades: worst first, as everywhere inside; the file lists them best first, as people do. network: its name in
     architecture.NETWORK_NAMES; attention: it has learnt how much a segment counts. temperature divides the network's
     outputs before they become probabilities; cuts lie between the scores of neighbouring grades, none: the median rank
-    is stated; below least_confidence none is, 0: every recording gets one. training_data: fingerprint of segments and
+    is stated; below least_confidence none is, 0: every recording gets one. likeness: what tells playing like that of
+    the training recordings from what is none; None: nobody asks. training_data: fingerprint of segments and
     labels; metrics: what was measured, as JSON values.
     weights_sha256 is filled in by publish.
     """
@@ -89,6 +92,7 @@ class ModelCard:
     temperature: float = 1.0
     cuts: tuple[float, ...] = ()
     least_confidence: float = 0.0
+    likeness: Likeness | None = None
     training_data: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=library_versions)
@@ -119,7 +123,7 @@ class ModelCard:
     @property
     def model_id(self) -> str:
         """A hash of everything that changes grades: same id, same grades."""
-        told = json.dumps({"format": FORMAT, **self._grading()}, sort_keys=True)
+        told = json.dumps({"format": self._format(), **self._grading()}, sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def rule(self) -> MergeRule:
@@ -138,7 +142,7 @@ class ModelCard:
     def to_json(self) -> bytes:
         """model.json."""
         told = {
-            "format": FORMAT,
+            "format": self._format(),
             "model_id": self.model_id,
             **self._grading(),
             "training_data": self.training_data,
@@ -146,6 +150,9 @@ class ModelCard:
             "versions": dict(self.versions),
         }
         return (json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    def _format(self) -> int:
+        return FORMAT if self.likeness else WITHOUT_LIKENESS
 
     def _grading(self) -> dict[str, Any]:
         return {
@@ -166,6 +173,7 @@ class ModelCard:
             "cuts": list(self.cuts),
             "least_confidence": self.least_confidence,
             "weights_sha256": self.weights_sha256,
+            **({"likeness": self.likeness.to_json()} if self.likeness else {}),
         }
 
 
@@ -173,7 +181,7 @@ def card_from_json(data: bytes, place: str) -> ModelCard:
     """The card that to_json wrote. Raises UserError, naming the place, for anything else."""
     try:
         told = json.loads(data)
-        known, same_rules = told["format"] == FORMAT, _same_rules(told)
+        known, same_rules = told["format"] in (WITHOUT_LIKENESS, FORMAT), _same_rules(told)
         card = _card(told) if known and same_rules else None
     except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         _refuse(place, f"{MODEL_FILE} is damaged or was not written by samplecnn ({_one_line(error)}): train again")
@@ -207,6 +215,7 @@ def _card(told: Mapping[str, Any]) -> ModelCard:
         temperature=float(told["temperature"]),
         cuts=tuple(float(cut) for cut in told["cuts"]),
         least_confidence=float(told["least_confidence"]),
+        likeness=likeness_from_json(told["likeness"]) if told["format"] == FORMAT else None,
         training_data=str(told["training_data"]),
         metrics=dict(told["metrics"]),
         versions=dict(told["versions"]),

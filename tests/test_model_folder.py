@@ -4,17 +4,20 @@ import json
 import shutil
 import threading
 
+import numpy as np
 import pytest
 import torch
 
 from samplecnn.architecture import NETWORK_NAMES, Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
 from samplecnn.errors import UserError
+from samplecnn.likeness import fit_likeness
 from samplecnn.model_folder import ModelCard, card_from_json, load, publish, trained_on, use
 from samplecnn.network import SampleCNN
 from samplecnn.network.blocks import BLOCKS
 from samplecnn.ordinal import HEADS
 from samplecnn.segments import SegmentSettings
+from samplecnn.sound import MEASURES
 from samplecnn.store import LocalStore, open_store
 from samplecnn.trained_on import TrainedOn
 from tests.fixtures.gcs import gcs_store
@@ -97,6 +100,21 @@ def test_a_model_of_any_network_comes_back_with_its_calibration(name, attention,
     assert again.model_id != dataclasses.replace(again, cuts=()).model_id
 
 
+def test_a_model_that_knows_playing_from_noise_comes_back_and_is_another(place, tmp_path):
+    likeness = fit_likeness(np.random.default_rng(0).normal(size=(12, len(MEASURES))), [str(i) for i in range(12)])
+    card = publish(place, dataclasses.replace(CARD, likeness=likeness), _weights())
+
+    assert load(place)[0].likeness == likeness
+    assert card.model_id != dataclasses.replace(card, likeness=None).model_id
+    file = tmp_path / "deep" / "model" / card.model_id / MODEL_FILE
+    told = json.loads(file.read_text())
+    assert told["format"] == 7
+    told["likeness"]["measures"][0] = "magic"
+    file.write_text(json.dumps(told))
+    with pytest.raises(UserError, match="other measures of sound"):
+        load(place)
+
+
 def test_the_file_lists_the_grades_best_first_and_says_what_was_left_to_defaults(place, tmp_path):
     card = publish(place, CARD, _weights())
 
@@ -104,7 +122,7 @@ def test_the_file_lists_the_grades_best_first_and_says_what_was_left_to_defaults
 
     assert told["grades"] == ["A", "B", "C"]
     assert told["merge"] == {"rule": "mean", "parameters": {"silent_below": 0.2}}
-    assert told["format"] == 6
+    assert told["format"] == 6  # without a likeness, as earlier versions wrote it
     assert told["network"] == {
         "name": "samplecnn",
         "attention": False,
@@ -367,8 +385,8 @@ DAMAGES = {
     "a terabyte": (_forge(widths=(65536,) * 5), r"does not fit .*first\.weight"),
     "an unknown merge parameter": (_edit(lambda told: told["merge"]["parameters"].update(x=1)), "damaged"),
     "an impossible plan": (_edit(lambda told: told["network"]["plan"].update(stride=10**9)), "damaged"),
-    "a later format": (_edit(lambda told: told.update(format=7)), "has format 7, this version reads 6: update"),
-    "an earlier format": (_edit(lambda told: told.update(format=5)), "has format 5, this version reads 6: train again"),
+    "a later format": (_edit(lambda told: told.update(format=8)), "has format 8, this version reads 7: update"),
+    "an earlier format": (_edit(lambda told: told.update(format=5)), "has format 5, this version reads 7: train again"),
     "other rules": (_edit(lambda told: told["activity"].update(frame_s=0.1)), "other rules of silence and level"),
     "grades swapped by hand": (_edit(lambda told: told.update(grades=["B", "A", "C"])), "changed after it was written"),
     "other weights": (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"12345678"), "does not belong to"),

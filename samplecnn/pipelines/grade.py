@@ -73,7 +73,7 @@ from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.outcome import Outcome, failed_text
 from samplecnn.pipelines.prepare import COMMIT_EVERY_S, COMMIT_RECORDINGS
 from samplecnn.pipelines.runtime import Progress, ray_session, require_recordings
-from samplecnn.pipelines.windows import COURSE_FEATURES, WindowCutter
+from samplecnn.pipelines.windows import COURSE_FEATURES, SOUND, WindowCutter
 from samplecnn.recordings import Item, Plan, plan
 from samplecnn.sketch import sketch
 from samplecnn.store import Store, open_store
@@ -237,7 +237,8 @@ class _Run:
         )
         item = {**meta["item"], MODEL_ID: self._card.model_id}
         try:
-            graded = merge_windows(self._card, outputs, meta[PLAYING_S])
+            sound = meta[SOUND]
+            graded = merge_windows(self._card, outputs, meta[PLAYING_S], None if sound is None else np.array(sound))
         except RecordingError as error:
             self._items.append(
                 {**failed_item(item[RECORDING], item[VERSION], item[STAMP], error), MODEL_ID: self._card.model_id}
@@ -370,17 +371,17 @@ def _hear_in_parallel(
         [{"item": json.dumps(vars(item))} for item in todo], override_num_blocks=min(tasks, len(todo))
     )
     decoders: dict[str, Any] = {"batch_size": 1, "compute": ray.data.ActorPoolStrategy(size=workers), "num_cpus": 1}
-    course = {"course": card.asks_for_course()}
+    asked = {"course": card.asks_for_course(), "sound": card.likeness is not None}
     if not gpus:
         heard = items.map_batches(
             RecordingHearer,
             fn_constructor_args=(source, card, network.state_dict()),
-            fn_constructor_kwargs=course,
+            fn_constructor_kwargs=asked,
             **decoders,
         )
     else:
         heard = items.map_batches(
-            WindowCutter, fn_constructor_args=(source, card.settings, BATCH), fn_constructor_kwargs=course, **decoders
+            WindowCutter, fn_constructor_args=(source, card.settings, BATCH), fn_constructor_kwargs=asked, **decoders
         ).map_batches(
             WindowGrader,
             fn_constructor_args=(card, network.state_dict(), True),
@@ -401,8 +402,10 @@ class RecordingHearer:
     through Ray's object store.
     """
 
-    def __init__(self, source: Store, card: ModelCard, weights: Mapping[str, torch.Tensor], *, course: bool) -> None:
-        self._cutter = WindowCutter(source, card.settings, BATCH, course=course)
+    def __init__(
+        self, source: Store, card: ModelCard, weights: Mapping[str, torch.Tensor], *, course: bool, sound: bool
+    ) -> None:
+        self._cutter = WindowCutter(source, card.settings, BATCH, course=course, sound=sound)
         self._grader = WindowGrader(card, weights, on_gpu=False)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[Any]]]:

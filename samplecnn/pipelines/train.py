@@ -12,13 +12,14 @@ from typing import Any
 from samplecnn import fit as fitting
 from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings, plan_for
-from samplecnn.batches import RecordingSet, held_back, read_recordings
+from samplecnn.batches import RecordingSet, held_back, read_recordings, sounds
 from samplecnn.contract import METRICS_JSON
 from samplecnn.cross_validation import merging_after
 from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import Calibration, calibration_of
 from samplecnn.hearing import Hearing, own_device, own_threads
 from samplecnn.labels import Label, LabelSettings
+from samplecnn.likeness import fit_likeness, likeness_from_json
 from samplecnn.merging import Merging
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.fitting import (
@@ -87,6 +88,7 @@ def train(
             head=network_settings.head,
             merge=state["merge"]["chosen"],
             merge_parameters=state["merge"]["rules"][state["merge"]["chosen"]],
+            likeness=likeness_from_json(state["likeness"]) if state["likeness"] else None,
             training_data=run,
             metrics={
                 "recordings": len(data.recordings),
@@ -220,6 +222,8 @@ def _worker(config: dict[str, Any]) -> None:
             merging = merging_after(network, starter, recordings, check, best["epoch"] if best else 0, **told)
             tell(config["journal"], f"merge: {merging.why}")
             state["merge"] = _kept(merging)
+            likeness = fit_likeness(*sounds(recordings))
+            state["likeness"] = likeness and likeness.to_json()
         checkpoint_of(state)
 
 

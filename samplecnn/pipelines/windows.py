@@ -32,9 +32,10 @@ from samplecnn.segments import (
     take,
     window_levels,
 )
+from samplecnn.sound import measures_of
 from samplecnn.store import Store
 
-COURSE_FEATURES = "course"  # in a row's meta
+COURSE_FEATURES, SOUND = "course", "sound"  # in a row's meta
 ROW_BYTES = 16_000_000  # of windows: 800 of 10 s at 500 Hz (20 kB each), 25 at 16 kHz
 
 
@@ -42,11 +43,12 @@ class WindowCutter:
     """A Ray Data worker: a recording in, rows of its windows out, or one row that says why not.
 
     batch: rows hold whole multiples of so many windows, but for the last: see infer.py on equal bits. course: the
-    merge asks for the course of the recording; only then is torch loaded here.
+    merge asks for the course of the recording; only then is torch loaded here. sound: the model asks how it sounds.
     """
 
-    def __init__(self, source: Store, settings: SegmentSettings, batch: int, *, course: bool) -> None:
-        self._source, self._settings, self._batch, self._course = source, settings, batch, course
+    def __init__(self, source: Store, settings: SegmentSettings, batch: int, *, course: bool, sound: bool) -> None:
+        self._source, self._settings, self._batch = source, settings, batch
+        self._course, self._sound = course, sound
         self._decoder = Decoder(settings.sample_rate)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[Any]]]:
@@ -65,6 +67,7 @@ class WindowCutter:
             windows, gain = audible_windows(decoded.samples_T, active_F, self._settings)
             levels_SL = window_levels(decoded.frame_power_F, windows, self._settings.segment_s)
             course_C = self._course_of(decoded.samples_T, active_F, gain) if self._course else None
+            sound_M = measures_of(decoded.samples_T, active_F, self._settings.sample_rate) if self._sound else None
             step = max(1, ROW_BYTES // (4 * length * self._batch)) * self._batch
             rows = -(-len(windows) // step)
             for number in range(rows):
@@ -76,6 +79,7 @@ class WindowCutter:
                     ACTIVITY: windows.activity_S[part].tolist(),
                     LEVELS: levels_SL[part],
                     COURSE_FEATURES: course_C,
+                    SOUND: None if sound_M is None else sound_M.tolist(),
                     PLAYING_S: seconds_of_playing(active_F),
                     RMS_DBFS: playing_dbfs(decoded.frame_power_F, active_F),
                     SOURCE_RATE: decoded.source_rate,

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from soxr import resample
 
+from samplecnn.likeness import fit_likeness
+from samplecnn.sound import measures_of
 from samplecnn.store import open_store
 from tests.fixtures.audio import noise, tone, truncate, write_audio
 from tests.fixtures.gcs import Gate
-from tests.fixtures.jobs import ROOT, run_job
+from tests.fixtures.jobs import RATE, ROOT, played, run_job
 from tests.fixtures.models import publish
 
 
@@ -124,3 +127,25 @@ def test_a_bucket_gives_the_grades_of_the_folder(
     gone = run_job("grade", "--recordings", f"{place}/uploads/gone.wav", "--model", f"{place}/model")
     assert gone.returncode == 2
     assert "no such file or folder" in gone.stderr
+
+
+def test_what_is_unlike_the_training_recordings_gets_no_grade(tmp_path: Path) -> None:
+    learnt = np.array([measures_at(500, played(i, i % 3, 20.0)[0]) for i in range(9)])
+    model = publish(tmp_path / "model", likeness=fit_likeness(learnt, [str(i) for i in range(9)]))
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    write_audio(uploads / "good.wav", played(100, 1, 20.0), RATE)
+    write_audio(uploads / "rain.wav", noise(20, RATE, seed=1), RATE)
+    ended = run_job("grade", "--recordings", uploads, "--model", model)
+    assert ended.returncode == 0, ended.stderr
+    good, rain = ended.stdout.splitlines()[1:3]
+    assert good.split()[0] in "ABC"
+    assert rain.split()[0] == "-"
+    assert "unlike the training recordings: " in rain
+    assert "2 recordings: 1 graded, 1 not gradable by model " in ended.stdout
+
+
+def measures_at(rate: int, wave_T: np.ndarray) -> np.ndarray:
+    measures_M = measures_of(resample(wave_T, RATE, rate), np.ones(20 * 20, np.bool_), rate)
+    assert measures_M is not None
+    return measures_M
