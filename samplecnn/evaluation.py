@@ -259,6 +259,12 @@ class Calibration:
     evaluation: dict[str, Any]
 
 
+def of_the_model(told: dict[str, Any]) -> dict[str, Any]:
+    """What `train` keeps in model.json of an entry of metrics.json (JSON values): how good its model was."""
+    kept = {name: told[name] for name in ("held_out", "conclusion")}
+    return {**told["graders"][told["model"]["name"]], **kept}
+
+
 def calibration_of(data: bytes, place: str, fingerprint: str) -> Calibration:
     """The calibration in a metrics.json for the model of this fingerprint.
 
@@ -268,11 +274,7 @@ def calibration_of(data: bytes, place: str, fingerprint: str) -> Calibration:
         for told in json.loads(data)["evaluations"]:
             model = told["model"]
             if model["fingerprint"] == fingerprint:
-                of_model = {
-                    **told["graders"][model["name"]],
-                    "held_out": told["held_out"],
-                    "conclusion": told["conclusion"],
-                }
+                of_model = of_the_model(told)
                 cuts, least = tuple(map(float, model["cuts"])), float(model["least_confidence"])
                 return Calibration(str(model["merge"]), float(model["temperature"]), cuts, least, of_model)
     except (ValueError, KeyError, TypeError) as error:

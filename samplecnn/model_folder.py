@@ -28,7 +28,7 @@ import samplecnn
 from samplecnn import contract
 from samplecnn.architecture import NETWORK_NAMES, NetworkSettings, Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, TRAINED_ON_FILE, WEIGHTS_FILE
-from samplecnn.errors import LostRace, UserError
+from samplecnn.errors import JobError, LostRace, UserError
 from samplecnn.hearing import Hearing
 from samplecnn.likeness import Likeness, likeness_from_json
 from samplecnn.merge import ATTENTION, DEFAULT_MERGE, MERGE_RULES, Course, MergeRule, merge_rule
@@ -248,6 +248,46 @@ def use(place: str, model_id: str) -> None:
         _refuse(place, f"{model_id!r} is no model id: 16 digits from 0 to f")
     load(open_store(place).url(model_id))
     _point(open_store(place), model_id)
+
+
+def current_id(place: str) -> str | None:
+    """The id of the current model of a place; None where there is none yet."""
+    return _current(place)
+
+
+def adopt(source: str, place: str) -> None:
+    """Have the files of the model that `load` loads from `source` in this place too, under its id; not as the current
+    one. Writes nothing where they are there already."""
+    model_id = _current(source)
+    found = open_store(open_store(source).url(model_id) if model_id else source)
+    card = card_from_json(found.read(MODEL_FILE).data, source)
+    store = open_store(place)
+    for name in (WEIGHTS_FILE, MODEL_FILE, TRAINED_ON_FILE):
+        try:
+            _settle(store, f"{card.model_id}/{name}", found.read(name).data)
+        except FileNotFoundError:
+            if name != TRAINED_ON_FILE:
+                raise
+
+
+def switch(place: str, model_id: str, before: str | None) -> None:
+    """Make a model of this place the current one, instead of `before` (None: of none) and of no other.
+
+    Raises JobError if another became current since `before` was.
+    """
+    store, data = open_store(place), f"{model_id}\n".encode()
+    try:
+        if before is None:
+            store.create(CURRENT, data)
+            return
+        found = store.read(CURRENT)
+        if found.data.decode("utf-8", "replace").strip() == before:
+            store.replace(CURRENT, data, found.version)
+            return
+    except (LostRace, FileNotFoundError):
+        pass
+    if _current(place) != model_id:
+        raise JobError(f"{place}: another model became current meanwhile: run the same command again")
 
 
 def _settle(store: Store, name: str, data: bytes) -> None:

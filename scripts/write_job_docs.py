@@ -21,6 +21,7 @@ JOBS = (
     "evaluate",
     "grade",
     "correct",
+    "promote",
     "report",
     "pretrain",
     "pretrain_unlabelled",

@@ -6,19 +6,42 @@ grades are those of grade.py bit for bit: the same decoder, the same batches, on
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import Self
 
 import torch
 
 from samplecnn import model_folder
-from samplecnn.audio import Decoder
+from samplecnn.audio import Decoded, Decoder
 from samplecnn.contract import DURATION_S, RECORDING, WARNING, is_recording_name, spell_name
 from samplecnn.errors import RecordingError, UserError
-from samplecnn.hearing import own_threads
-from samplecnn.infer import Grader
+from samplecnn.hearing import Hearing, own_threads
+from samplecnn.infer import Grader, RecordingGrade
+from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.outcome import Outcome
 from samplecnn.segments import activity
 from samplecnn.store import Entry, Store, open_store, store_of_file
 from samplecnn.terminal import failed_line, grade_line, heading, width_of
+
+
+class OneByOne:
+    """A model that grades one recording after another in this process; a context manager, for its decoder's child."""
+
+    def __init__(self, card: ModelCard, network: Hearing) -> None:
+        own_threads(1)
+        self._grader = Grader(card, network, torch.device("cpu"))
+        self._decoder = Decoder(card.settings.sample_rate)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._decoder.close()
+
+    def grade(self, store: Store, entry: Entry) -> tuple[RecordingGrade, Decoded]:
+        """Its grade, and what was decoded. Raises RecordingError."""
+        with store.fetch(entry.name, entry.version, entry.stamp) as path:
+            decoded = self._decoder.decode(path)
+        return self._grader.grade(decoded.samples_T, activity(decoded.frame_power_F)), decoded
 
 
 def grade_few(recordings: Sequence[str], model: str, tell: Callable[[str], None]) -> Outcome:
@@ -28,18 +51,14 @@ def grade_few(recordings: Sequence[str], model: str, tell: Callable[[str], None]
     """
     found = [pair for place in recordings for pair in _recordings_of(place)]
     card, network = model_folder.load(model)
-    own_threads(1)
-    grader = Grader(card, network, torch.device("cpu"))
     names = [spell_name(store.url(entry.name)) for store, entry in found]
     width = width_of(names)
     tell(heading(width))
     graded = failed = 0
-    with Decoder(card.settings.sample_rate) as decoder:
+    with OneByOne(card, network) as grader:
         for (store, entry), name in zip(found, names, strict=True):
             try:
-                with store.fetch(entry.name, entry.version, entry.stamp) as path:
-                    decoded = decoder.decode(path)
-                one = grader.grade(decoded.samples_T, activity(decoded.frame_power_F))
+                one, decoded = grader.grade(store, entry)
             except RecordingError as error:
                 failed += 1
                 tell(failed_line(name, str(error), width))

@@ -36,6 +36,7 @@ from samplecnn.recipe import FitSettings
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import open_store
 from samplecnn.tables import csv_bytes, read_csv
+from samplecnn.trained_on import TrainedOn
 from tests.fixtures.gcs import Gate
 from tests.fixtures.jobs import ROOT, write_labels, write_recordings
 
@@ -49,6 +50,7 @@ PATHS = {
     "checkpoints": "model.checkpoints",
     "corrections": "corrections.csv",
     "export": "corrected.csv",
+    "models": "model",
 }
 # (command, place, permission) of the table that people read.
 TABLE = [
@@ -61,7 +63,7 @@ TABLE = [
 # Not taken away one by one: what a job needs only after minutes of work, and what costs it a recording, not the run.
 LATE = {
     *(("jobs/train.py", "model", permission) for permission in (GET, LIST, CREATE, DELETE)),
-    *((f"jobs/{job}.py", "recordings", GET) for job in ("prepare", "grade")),
+    *((f"jobs/{job}.py", "recordings", GET) for job in ("prepare", "grade", "promote")),
 }
 
 
@@ -120,6 +122,9 @@ def school(gcs_gate: Gate, folder: Path) -> Iterator[tuple[str, Any]]:
         for path in sorted(folder.rglob("*.*")):
             open_store(place).put(str(path.relative_to(folder)), path.read_bytes())
         made = run_all(place, lambda job: gcs_gate.permit(permitted(place, job) if job else None))
+        card = ModelCard(plan=plan_for(SETTINGS.segment_samples), settings=SETTINGS, grades=("C", "B", "A"))
+        trained = TrainedOn.of([("elsewhere.wav", "1")], "salt")
+        model_folder.publish(f"{place}/candidate", card, card.build().state_dict(), trained)
         yield place, made
 
 
@@ -144,6 +149,16 @@ def commands(place: str, model_id: str) -> dict[str, Callable[[], Any]]:
         **jobs(place),
         "jobs/correct.py": lambda: script(
             "jobs/correct.py", grades, f"--corrections={place}/corrections.csv", f"--export={place}/corrected.csv"
+        ),
+        "jobs/promote.py": lambda: script(
+            "jobs/promote.py",
+            f"--candidate={place}/candidate",
+            f"--models={place}/model",
+            f"--recordings={place}/recordings",
+            f"--labels={place}/labels.csv",
+            grades,
+            "--force",
+            "--why=heard it",
         ),
         "scripts/show_grades.py": lambda: script("scripts/show_grades.py", grades),
         "scripts/use_model.py": lambda: script(
@@ -196,7 +211,14 @@ def test_without_a_listed_permission_a_command_says_what_it_lacks(
 
 
 @pytest.mark.parametrize(
-    "command", ["jobs/correct.py", "scripts/show_grades.py", "scripts/use_model.py", "scripts/collect_garbage.py"]
+    "command",
+    [
+        "jobs/correct.py",
+        "jobs/promote.py",
+        "scripts/show_grades.py",
+        "scripts/use_model.py",
+        "scripts/collect_garbage.py",
+    ],
 )
 def test_a_script_needs_no_permission_but_the_listed_ones(
     command: str, without: Callable[[str, str, str], None]
