@@ -22,6 +22,7 @@ from benchmarks.measure import Table, median, rounds
 from samplecnn import grades_folder
 from samplecnn.commits import DONE, CommitLog
 from samplecnn.contract import REPORT_HTML, grades_schema, probability_column, segment_grades_schema
+from samplecnn.report.settings import Sources
 from samplecnn.report.write import write_report
 from samplecnn.sketch import NUMBERS
 from samplecnn.store import open_store
@@ -115,7 +116,7 @@ def graded(place: str, count: int) -> str:
 
 def _write(place: str) -> float:
     start = time.process_time()
-    write_report(place, None)
+    write_report(Sources(grades=place))
     return time.process_time() - start
 
 

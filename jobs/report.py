@@ -3,22 +3,28 @@
 examples:
   python jobs/report.py --grades grades
   python jobs/report.py --grades gs://school/grades --evaluation gs://school/evaluation --segments gs://school/segments
-  python jobs/report.py --evaluation evaluation
+  python jobs/report.py --grades grades --audio link
+  python jobs/report.py --evaluation evaluation --model model --filters filters
 
 report.html is written into the grades folder; without --grades into the evaluation's. It holds the names of the
-recordings and what was said of them, and no sound. --segments are those that the model learnt from: the last run's
-recordings are compared with them. label_next.csv, beside it, lists the recordings most worth a person's grade.
+recordings and what was said of them, and no sound unless --audio says so. --segments are those that the model learnt
+from: the last run's recordings are compared with them. label_next.csv, beside it, lists the recordings most worth a
+person's grade. --model adds the learning curve, --filters the picture that scripts/show_filters.py made.
 """
 
 from samplecnn.flags import Flags, run
+from samplecnn.report.settings import ReportSettings, Sources
 
 
 def main() -> int:
-    flags = Flags(__doc__).places(optional=("grades", "evaluation", "segments"))
-    args = flags.switch("png", "write each figure as report-<name>.png too").parse()
+    flags = Flags(__doc__).places(optional=("grades", "evaluation", "segments", "model", "filters"))
+    args = flags.settings(ReportSettings).parse()
     from samplecnn.report.write import write_report  # after parsing: --help need not wait
 
-    print(write_report(args.grades, args.evaluation, args.segments, png=args.png))
+    places = Sources(
+        grades=args.grades, evaluation=args.evaluation, segments=args.segments, model=args.model, filters=args.filters
+    )
+    print(write_report(places, args.build(ReportSettings)))
     return 0
 
 

@@ -33,6 +33,7 @@ PLACES = {
     "table": "CSV file whose column recording names what each MIDI file becomes",
     "performances": "folder or gs://bucket/prefix of generated performances",
     "starter": "folder or gs://bucket/prefix of the starter",
+    "filters": "folder or gs://bucket/prefix of what scripts/show_filters.py wrote",
     "out": "folder or gs://bucket/prefix for what is written",
     "onnx": "file to write, local or gs://bucket/name",
 }

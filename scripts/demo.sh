@@ -46,7 +46,8 @@ say "one file graded from the terminal; nothing is written"
 $python jobs/grade.py --recordings "$place/new/$one" --model "$place/model"
 
 say "the page that shows why"
-$python jobs/report.py --grades "$place/grades" --evaluation "$place/evaluation" --segments "$place/segments"
+$python jobs/report.py --grades "$place/grades" --evaluation "$place/evaluation" --segments "$place/segments" \
+  --model "$place/model"
 
 say "how far to trust them: cross-validation on the 15 labelled recordings"
 printf '%s\n' "$evaluation"

@@ -5,8 +5,9 @@ Dark against grey rather than hue against hue: they read the same in print and f
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -136,6 +137,32 @@ def rates_figure(evaluations: Sequence[Evaluated]) -> Drawn:
     told = "; ".join(f"{found.sample_rate} Hz {found.model.figures['kappa']}" for found in evaluations)
     caption = "The model's kappa by the rate that it hears the recordings at, with 95 % intervals."
     return Drawn("rates", figure, f"Kappa by sample rate: {told}", caption)
+
+
+def course_figure(history: Sequence[Mapping[str, Any]]) -> Drawn:
+    """The learning curve of a training. history: one entry an epoch, as model.json has it."""
+    figure = Figure(figsize=(9, 2.8), layout=ConstrainedLayoutEngine(wspace=0.08))
+    loss, agreement = figure.subplots(1, 2)
+    epochs = [int(told["epoch"]) for told in history]
+    loss.plot(epochs, [told["train_loss"] for told in history], color=GREY, linewidth=1.2, label="learnt from")
+    loss.plot(epochs, [told["valid_loss"] for told in history], color=INK, linewidth=2, label="held out")
+    agreement.plot(epochs, [told["valid_kappa"] for told in history], color=INK, linewidth=2)
+    best = [told for told in history if told["best"]][-1:]
+    for axis, name in ((loss, "valid_loss"), (agreement, "valid_kappa")):
+        axis.plot([told["epoch"] for told in best], [told[name] for told in best], "o", color=INK)
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axis.grid(color=LIGHT, linewidth=0.5)
+        axis.spines[["top", "right"]].set_visible(False)
+    loss.set_title("loss", fontsize=10)
+    loss.legend(frameon=False)
+    agreement.set_title("kappa of those held out", fontsize=10)
+    kept = f"; epoch {best[0]['epoch']} of {len(history)} was kept" if best else ""
+    alt = f"Learning curve: loss of recordings learnt from and held out by epoch{kept}"
+    caption = (
+        "The dot is the epoch that was kept. Where the broad line rises and the thin one falls, it learns by heart."
+    )
+    return Drawn("training", figure, alt, caption)
 
 
 def drift_figure(night: Night) -> Drawn:

@@ -27,8 +27,10 @@ class Section:
             raise AttributeError(name) from None
 
 
-def render(title: str, made: str, sections: Sequence[Section], data: Mapping[str, Any]) -> bytes:
-    """The page as UTF-8. data: what its script reads; made: when, of what."""
+def render(
+    title: str, made: str, sections: Sequence[Section], data: Mapping[str, Any], media_source: str = "'none'"
+) -> bytes:
+    """The page as UTF-8. data: what its script reads; made: when, of what; media_source: what its player may load."""
     page = Environment(
         loader=PackageLoader("samplecnn.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -36,9 +38,9 @@ def render(title: str, made: str, sections: Sequence[Section], data: Mapping[str
     source = {name: _source(page, f"report.{kind}") for name, kind in (("style", "css"), ("script", "js"))}
     # The browser runs and applies what has these hashes, and nothing else, whatever may slip into the page.
     hashes = {f"{name}_hash": _hash(text) for name, text in source.items()}
-    text = page.get_template("report.html").render(
-        title=title, made=made, sections=sections, data=data, **hashes, **{k: Markup(v) for k, v in source.items()}
-    )
+    told = {"title": title, "made": made, "sections": sections, "data": data, "media_source": media_source}
+    ours = {name: Markup(text) for name, text in source.items()}
+    text = page.get_template("report.html").render(**told, **hashes, **ours)
     return text.encode("utf-8", "backslashreplace")  # a message may hold a lone surrogate
 
 

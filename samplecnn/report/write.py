@@ -1,18 +1,22 @@
 """The report job: reads results, writes one page beside them."""
 
+import base64
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow.compute as pc
 
 from samplecnn.commits import FAILED, OUTCOME, RUN, joined
-from samplecnn.contract import LABEL_NEXT_CSV, RECORDING, REPORT_HTML, VERSION
+from samplecnn.contract import FILTERS_PNG, LABEL_NEXT_CSV, RECORDING, REPORT_HTML, VERSION
 from samplecnn.errors import UserError
+from samplecnn.report.audio import addresses, media_source
 from samplecnn.report.clusters import map_data
 from samplecnn.report.evaluation import Evaluated, read_evaluation
 from samplecnn.report.figures import (
     Drawn,
+    course_figure,
     drift_figure,
     graders_figure,
     rates_figure,
@@ -22,62 +26,94 @@ from samplecnn.report.figures import (
 from samplecnn.report.grading import GradesFolder, counts, read_grades, table_data
 from samplecnn.report.night import Night, inputs_of_segments, label_next, last_night
 from samplecnn.report.page import Section, render
+from samplecnn.report.settings import OFF, ReportSettings, Sources
 from samplecnn.segment_folder import open_segments
-from samplecnn.store import Store
+from samplecnn.store import Store, open_store
 from samplecnn.tables import csv_bytes
 
 HEATS = 5  # shades of a confusion matrix
 
 
-def write_report(grades: str | None, evaluation: str | None, segments: str | None = None, *, png: bool = False) -> str:
+@dataclass
+class _Report:
+    """What has been gathered. said: lines for a terminal."""
+
+    sections: list[Section] = field(default_factory=list)
+    drawn: list[Drawn] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    media_source: str = "'none'"
+
+
+def write_report(sources: Sources, settings: ReportSettings | None = None) -> str:
     """Write report.html beside the grades, or beside the evaluation where no grades are named; returns what to print.
 
-    segments: those that the model learnt from, which the last run is compared with. png: each figure as a file beside
-    it too. Raises UserError where there is nothing to report of.
+    Raises UserError where there is nothing to report of.
     """
-    if grades is None and evaluation is None:
+    settings = settings or ReportSettings()
+    if sources.grades is None and sources.evaluation is None:
         raise UserError("nothing to report of: give --grades, --evaluation or both")
-    if grades is None and segments is not None:
-        raise UserError("--segments: wants --grades with it, whose last run is compared with them")
+    if sources.grades is None and (sources.segments is not None or settings.audio != OFF):
+        raise UserError("--segments and --audio: want --grades with them, whose recordings they are about")
+    report = _Report()
     stores: list[Store] = []
-    sections: list[Section] = []
-    drawn: list[Drawn] = []
-    data: dict[str, Any] = {}
-    files: dict[str, bytes] = {}
-    folder = None if grades is None else read_grades(grades)
-    training = None if segments is None else inputs_of_segments(open_segments(segments))
     evaluations: list[Evaluated] = []
+    folder = None if sources.grades is None else read_grades(sources.grades)
     if folder is not None:
         stores.append(folder.store)
-    if evaluation is not None:
-        store, evaluations = read_evaluation(evaluation)
+    if sources.evaluation is not None:
+        store, evaluations = read_evaluation(sources.evaluation)
         stores.append(store)
     if folder is not None:
-        data |= table_data(folder)
-        data["map"] = map_data(folder.segments)
-        scores = evaluations[0].scores if len(evaluations) == 1 else None
-        night, to_label = last_night(folder, training, scores), label_next(folder)
-        data["rows"]["night"] = _of_the_night(folder, night)
-        files[LABEL_NEXT_CSV] = csv_bytes(to_label)
-        sections.append(_recordings(folder))
-        if night is not None:
-            drawn += [drift_figure(night)] if night.drifts else []
-            told = {"night": night, "figure": drawn[0] if drawn else None, "next": to_label.to_pylist()}
-            sections.append(Section("night", "The last run", "night.html", told))
-        if len(folder.segments):
-            told = {"grades": list(reversed(folder.grades)), "map": data["map"]}
-            sections.append(Section("segments", "Every segment", "clusters.html", told))
+        _add_recordings(report, folder, settings)
+        _add_night(report, folder, sources.segments, evaluations)
+        _add_segments(report, folder)
     if evaluations:
-        section, figures = _evaluation(evaluations)
-        sections.append(section)
-        drawn += figures
+        _add_evaluation(report, evaluations)
+    if sources.model is not None or sources.filters is not None:
+        _add_model(report, sources.model, sources.filters)
     made = f"Made at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC from {' and '.join(store.url() for store in stores)}."
-    files[REPORT_HTML] = render("Grades of playing" if folder else sections[0].title, made, sections, data)
-    for figure in drawn if png else ():
-        files[f"report-{figure.name}.png"] = figure.png
-    for name, content in files.items():
+    title = "Grades of playing" if folder else report.sections[0].title
+    report.files[REPORT_HTML] = render(title, made, report.sections, report.data, report.media_source)
+    for figure in report.drawn if settings.png else ():
+        report.files[f"report-{figure.name}.png"] = figure.png
+    for name, content in report.files.items():
         stores[0].put(name, content)
-    return f"report of {len(files[REPORT_HTML]) / 1e6:.2f} MB: {stores[0].url(REPORT_HTML)}"
+    size = len(report.files[REPORT_HTML]) / 1e6
+    return "\n".join([*report.said, f"report of {size:.2f} MB: {stores[0].url(REPORT_HTML)}"])
+
+
+def _add_recordings(report: _Report, folder: GradesFolder, settings: ReportSettings) -> None:
+    report.data |= table_data(folder)
+    if settings.audio != OFF:
+        report.data["rows"]["audio"] = addresses(folder, report.data["rows"]["name"], settings.audio)
+        report.media_source = media_source(folder, settings.audio)
+    best, worst = folder.grades[-1], folder.grades[0]
+    sentence = (
+        f"Each recording was graded from {best} (best) to {worst} by how it is played. A grade is an aid for people "
+        "who listen, not a judge: choose a recording to see which of its moments the grade is made of."
+    )
+    counted = counts(folder)
+    told = {"counts": counted, "sentence": sentence, "grades": list(reversed(folder.grades))}
+    report.sections.append(Section("recordings", "Recordings", "recordings.html", told))
+    report.said.append(", ".join(f"{count} {name}" for name, count in counted))
+
+
+def _add_night(report: _Report, folder: GradesFolder, segments: str | None, evaluations: Sequence[Evaluated]) -> None:
+    training = None if segments is None else inputs_of_segments(open_segments(segments))
+    scores = evaluations[0].scores if len(evaluations) == 1 else None
+    night, to_label = last_night(folder, training, scores), label_next(folder)
+    report.data["rows"]["night"] = _of_the_night(folder, night)
+    report.files[LABEL_NEXT_CSV] = csv_bytes(to_label)
+    if night is None:
+        return
+    figure = drift_figure(night) if night.drifts else None
+    report.drawn += [figure] if figure else []
+    told = {"night": night, "figure": figure, "next": to_label.to_pylist()}
+    report.sections.append(Section("night", "The last run", "night.html", told))
+    unlike = [drift.sentence for drift in night.drifts if drift.is_unlike]
+    report.said += [f"warning: the last run is unlike {night.compared_with}: {sentence}" for sentence in unlike]
 
 
 def _of_the_night(folder: GradesFolder, night: Night | None) -> list[int]:
@@ -90,19 +126,15 @@ def _of_the_night(folder: GradesFolder, night: Night | None) -> list[int]:
     return [*map(int, failed_R.to_pylist()), *map(int, night.row_R.tolist())]
 
 
-def _recordings(folder: GradesFolder) -> Section:
-    best, worst = folder.grades[-1], folder.grades[0]
-    sentence = (
-        f"Each recording was graded from {best} (best) to {worst} by how it is played. A grade is an aid for people "
-        "who listen, not a judge: choose a recording to see which of its moments the grade is made of."
-    )
-    told = {"counts": counts(folder), "sentence": sentence, "grades": list(reversed(folder.grades))}
-    return Section("recordings", "Recordings", "recordings.html", told)
+def _add_segments(report: _Report, folder: GradesFolder) -> None:
+    if len(folder.segments):
+        report.data["map"] = map_data(folder.segments)
+        told = {"grades": list(reversed(folder.grades)), "map": report.data["map"]}
+        report.sections.append(Section("segments", "Every segment", "clusters.html", told))
 
 
-def _evaluation(evaluations: Sequence[Evaluated]) -> tuple[Section, list[Drawn]]:
+def _add_evaluation(report: _Report, evaluations: Sequence[Evaluated]) -> None:
     parts: list[dict[str, Any]] = []
-    drawn: list[Drawn] = []
     for found in evaluations:
         figures = {
             "graders": graders_figure(found),
@@ -112,8 +144,34 @@ def _evaluation(evaluations: Sequence[Evaluated]) -> tuple[Section, list[Drawn]]
         confusion = found.model.confusion
         heat = [[-(-HEATS * count // max(1, sum(row))) for count in row] for row in confusion]
         parts.append({"found": found, "heat": heat, **figures})
-        drawn += figures.values()
+        report.drawn += figures.values()
     rates = rates_figure(evaluations) if len(evaluations) > 1 else None
-    drawn += [rates] if rates else []
-    title = "How far to trust the grades"
-    return Section("trust", title, "evaluation.html", {"parts": parts, "rates": rates}), drawn
+    report.drawn += [rates] if rates else []
+    told = {"parts": parts, "rates": rates}
+    report.sections.append(Section("trust", "How far to trust the grades", "evaluation.html", told))
+
+
+def _add_model(report: _Report, model: str | None, filters: str | None) -> None:
+    """How the model was trained, and what its filters listen for."""
+    if model is None:
+        raise UserError("--filters: wants --model with it, whose filters they are")
+    from samplecnn.model_folder import load  # here: torch takes 2 s
+
+    card, _ = load(model)
+    history = card.metrics.get("history", [])
+    course = course_figure(history) if history else None
+    report.drawn += [course] if course else []
+    picture = None
+    if filters is not None:
+        try:
+            picture = open_store(filters).read(FILTERS_PNG).data
+        except FileNotFoundError:
+            raise UserError(f"--filters {filters}: no {FILTERS_PNG} there: run scripts/show_filters.py first") from None
+    told = {
+        "card": card,
+        "recordings": card.metrics.get("recordings", "some"),
+        "merge": card.metrics.get("merge", card.merge),
+        "course": course,
+        "filters": picture and "data:image/png;base64," + base64.b64encode(picture).decode(),
+    }
+    report.sections.append(Section("model", "The model", "model.html", told))

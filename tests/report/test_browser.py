@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
 from samplecnn.corrections import correct
+from samplecnn.report.settings import Sources
 from samplecnn.report.write import write_report
 from samplecnn.store import open_store
 from tests.fixtures.browser import SIZES, Opened, open_page
@@ -42,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"recording,grade,by,why\n2026/take 3.wav,A,{JUDGE},<s>wrong</s>\nlive.wav,B,Ben,heard\n"
     )
     correct(str(place), f"{place.parent}/corrections.csv", None)
-    write_report(str(place), None)
+    write_report(Sources(grades=str(place)))
     return place
 
 

@@ -1,5 +1,6 @@
 """What a report says of an evaluation, beside the files of one that was really scored."""
 
+import base64
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,15 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
 from samplecnn.evaluation import Evaluation, Model, Predicted, Task, evaluation_files, score_graders
+from samplecnn.model_folder import load
 from samplecnn.report.evaluation import read_evaluation, reliability
+from samplecnn.report.figures import course_figure
+from samplecnn.report.settings import Sources
 from samplecnn.report.write import write_report
 from samplecnn.store import open_store
 from tests.fixtures.browser import SIZES, open_page
 from tests.fixtures.jobs import run_job
+from tests.fixtures.models import publish
 
 GRADES = ("C", "B", "A")
 
@@ -85,11 +90,31 @@ def test_the_job_writes_the_page_beside_the_evaluation_with_its_figures_as_files
         *(f"report-{name}-{rate}.png" for name in ("graders", "reliability", "risk") for rate in (500, 2000)),
     }
     before = (place / "report.html").read_bytes()
-    write_report(None, str(place))
+    write_report(Sources(evaluation=str(place)))
     again = (place / "report.html").read_bytes()
     assert [line for line in again.splitlines() if b'class="made"' not in line] == [
         line for line in before.splitlines() if b'class="made"' not in line
     ]
+
+
+def test_the_learning_curve_and_the_filters_are_those_of_the_model(place: Path, tmp_path: Path) -> None:
+    model = publish(tmp_path / "model")
+    (tmp_path / "filters").mkdir()
+    (tmp_path / "filters/filters.png").write_bytes(b"a picture")
+    places = ("--evaluation", place, "--model", model, "--filters", tmp_path / "filters")
+    ended = run_job("report", *places, "--png")
+    assert ended.returncode == 0, ended.stderr
+    page = (place / "report.html").read_text(encoding="utf-8")
+    assert f"Model {load(model)[0].model_id} learnt from" in page
+    assert base64.b64encode(b"a picture").decode() in page
+    history = [
+        {"epoch": n, "train_loss": 1 / n, "valid_loss": 1.2 / n, "valid_kappa": 0.1 * n, "best": n < 4}
+        for n in range(1, 6)
+    ]
+    assert "epoch 3 of 5 was kept" in course_figure(history).alt
+    assert course_figure(history).png.startswith(b"\x89PNG")
+    refused = run_job("report", "--evaluation", place, "--filters", tmp_path)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
 
 
 def test_a_damaged_evaluation_and_none_are_refused_in_a_line(place: Path, tmp_path: Path) -> None:
@@ -107,7 +132,7 @@ def test_a_damaged_evaluation_and_none_are_refused_in_a_line(place: Path, tmp_pa
 @pytest.mark.browser
 @pytest.mark.parametrize("size", SIZES)
 def test_the_page_shows_the_figures_and_axe_finds_nothing(browser: Browser, place: Path, size: str) -> None:
-    write_report(None, str(place))
+    write_report(Sources(evaluation=str(place)))
     opened = open_page(browser, place / "report.html", size)
     images = opened.page.locator("figure img")
     assert images.count() == 7

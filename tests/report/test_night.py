@@ -12,6 +12,7 @@ from samplecnn.contract import LABEL_NEXT_CSV
 from samplecnn.corrections import correct
 from samplecnn.report.grading import read_grades
 from samplecnn.report.night import LABELS, drifts, inputs_of_grades, inputs_of_segments, label_next, last_night
+from samplecnn.report.settings import Sources
 from samplecnn.report.write import write_report
 from samplecnn.segment_folder import data_path, open_segments
 from samplecnn.segments import SegmentSettings, activity, cut, playing_dbfs
@@ -40,7 +41,8 @@ def test_the_last_run_is_told_apart_and_its_drift_is_a_warning(place: Path) -> N
     assert [drift.name for drift in night.drifts if drift.is_unlike] == ["level"]
     (level,) = (drift for drift in night.drifts if drift.name == "level")
     assert level.sentence.startswith("level: median -8.45 dBFS, before -2")
-    write_report(str(place), None)
+    said = write_report(Sources(grades=str(place))).splitlines()
+    assert said[1].startswith("warning: the last run is unlike the recordings before: level: median")
     page = (place / "report.html").read_text(encoding="utf-8")
     assert "are unlike the recordings before" in page
     assert replace(night, run="20261127T031500-1a2b").began == "2026-11-27 03:15 UTC"

@@ -11,6 +11,7 @@ from samplecnn import grades_folder
 from samplecnn.commits import CommitLog
 from samplecnn.errors import UserError
 from samplecnn.report.grading import FAILED, GRADED, NOT_GRADABLE, read_grades, table_data
+from samplecnn.report.settings import Sources
 from samplecnn.report.write import write_report
 from samplecnn.store import open_store
 from tests.fixtures.gcs import Gate, gcs_store
@@ -30,6 +31,9 @@ def test_the_job_writes_the_page_beside_the_grades_and_says_where(tmp_path: Path
     ended = run_job("report", "--grades", tmp_path / "grades")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines()[-1].endswith(f": {tmp_path}/grades/report.html")
+    grades = [line.split(" grade ")[1] for line in ended.stdout.splitlines()[0].split(", ")[:3]]
+    assert grades == ["A", "B", "C"]
+    assert ended.stdout.splitlines()[0].endswith("0 not gradable, 1 failed")
     rows = data_of((tmp_path / "grades/report.html").read_text(encoding="utf-8"))["rows"]
     assert rows["name"] == ["c.wav", "a.wav", "b.wav"]
     assert rows["remark"] == ["failed: decode: no sound", None, None]
@@ -51,7 +55,7 @@ def test_in_a_bucket_the_page_is_served_as_a_page(gate: Gate, bucket: str, monke
     store = gcs_store(gate, bucket)
     commit(store, "20261126-r1", [heard("a.wav", 1)])
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
-    assert write_report(store.url(), None).endswith(f": gs://{bucket}/school/grades/report.html")
+    assert write_report(Sources(grades=store.url())).endswith(f": gs://{bucket}/school/grades/report.html")
     address = f"{gate.address}/storage/v1/b/{bucket}/o/school%2Fgrades%2Freport.html"
     with urllib.request.urlopen(address) as told:
         assert json.load(told)["contentType"] == "text/html"
@@ -73,14 +77,14 @@ def test_segments_are_those_of_the_grade_that_stands(tmp_path: Path) -> None:
 
 def test_a_folder_that_holds_failures_alone_has_a_page(tmp_path: Path) -> None:
     commit(open_store(f"{tmp_path}/grades"), "20261126-r1", [], {"a.wav": "broken \udcff"})
-    write_report(f"{tmp_path}/grades", None)
+    write_report(Sources(grades=f"{tmp_path}/grades"))
     rows = data_of((tmp_path / "grades/report.html").read_text(encoding="utf-8"))["rows"]
     assert rows["status"] == [FAILED]
 
 
 def test_nothing_at_all_is_a_users_mistake() -> None:
     with pytest.raises(UserError, match="nothing to report of"):
-        write_report(None, None)
+        write_report(Sources())
 
 
 @pytest.mark.browser
@@ -88,7 +92,7 @@ def test_the_script_takes_the_pictures_of_a_report(tmp_path: Path, browser: obje
     commit(open_store(f"{tmp_path}/grades"), "20261126-r1", [heard("a.wav", 1), heard("b.wav", 2)])
     refused = run_script("take_screenshots", "--grades", tmp_path / "grades", "--out", tmp_path / "images")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-    write_report(f"{tmp_path}/grades", None)
+    write_report(Sources(grades=f"{tmp_path}/grades"))
     taken = run_script("take_screenshots", "--grades", tmp_path / "grades", "--out", tmp_path / "images")
     assert taken.returncode == 0, taken.stderr
     pictures = {path.name: path.read_bytes() for path in (tmp_path / "images").iterdir()}

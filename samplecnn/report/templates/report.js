@@ -200,10 +200,12 @@
       return svg;
     }
 
-    function moments(title, segments, sign) {
+    function moments(title, segments, sign, player) {
       const list = pulled(segments, sign).map((one) => {
         const sounds = one.chances.indexOf(Math.max(...one.chances));
-        return make("li", {}, make("b", {}, `${clock(one.start)}–${clock(one.end)}`),
+        const times = `${clock(one.start)}–${clock(one.end)}`;
+        return make("li", {}, player ? make("button", { type: "button", class: "play", "aria-label": `play ${times}`,
+          onclick: () => { player.currentTime = one.start; player.play().catch(() => {}); } }, `▶ ${times}`) : make("b", {}, times),
           ` by ${Math.abs(one.pull).toFixed(3)}: sounds like ${data.grades[sounds]} (${one.chances[sounds].toFixed(2)})`);
       });
       return make("div", {}, make("h3", {}, title), list.length ? make("ol", {}, ...list) : make("p", {}, "None."));
@@ -238,12 +240,14 @@
       const segments = segmentsOf(row), seconds = (rows.seconds[row] || 0) / 100;
       const shown = [make("h2", { id: "detail-title" }, make("bdi", {}, rows.name[row]), " ", stated(row)),
         make("button", { type: "button", class: "close", onclick: () => dialog.close() }, "Close"), ...facts(row)];
-      const drawing = make("div", {});
+      const drawing = make("div", {}), address = rows.audio && rows.audio[row];
+      const player = address ? make("audio", { controls: "", preload: "none", src: address, "aria-label": `Player of ${rows.name[row]}`,
+        onerror: () => player.after(make("p", { class: "none" }, "The recording cannot be played from here: it was moved, or this browser may not have it.")) }) : null;
       if (segments.length) {
-        shown.push(drawing, make("p", { class: "legend" }, make("span", {}, "worst ", make("span", { class: "ramp" }), " best"),
+        shown.push(drawing, ...(player ? [player] : []), make("p", { class: "legend" }, make("span", {}, "worst ", make("span", { class: "ramp" }), " best"),
           make("span", {}, make("span", { class: "hatched" }), " silent: no say in the grade"), make("span", {}, "below: weight in the grade")));
         if (segments.some((one) => one.weight > 0)) {
-          shown.push(make("div", { class: "moments" }, moments("▲ What raised the score most", segments, 1), moments("▼ What lowered it most", segments, -1)));
+          shown.push(make("div", { class: "moments" }, moments("▲ What raised the score most", segments, 1, player), moments("▼ What lowered it most", segments, -1, player)));
         }
         shown.push(segmentTable(segments));
       }
@@ -253,6 +257,7 @@
       dialog.redraw = redraw;
       redraw();
     }
+    dialog.addEventListener("close", () => dialog.replaceChildren()); // and the sound stops
     addEventListener("resize", () => { if (dialog.open) dialog.redraw(); });
     select();
 
