@@ -80,6 +80,7 @@ WEIGHT = "weight"  # of a segment in the merge; the weights of a recording add u
 PREDICTED = "predicted"
 FOLD = "fold"
 PERFORMER = "performer"
+MARK = "mark"  # in labels.csv: a jury's number
 RATER = "rater"  # in labels.csv: who gave this grade, where several people graded a recording
 PIECE = "piece"
 SESSION = "session"

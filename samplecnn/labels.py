@@ -1,5 +1,6 @@
-"""labels.csv: which grade people gave to which recording, and by whom and of what it is played.
+"""labels.csv: which grade or mark people gave to which recording, and by whom and of what it is played.
 
+A jury's marks, numbers, may stand beside grades, or instead of them: then grades follow (marks.py).
 Several people may grade a recording, a row each: then their ratings become one label (raters.py).
 
 Grades are listed best first by people (`--grades A,B,C`) and turned round once, here: inside, index 0 is the worst.
@@ -9,13 +10,15 @@ Labels are joined when a model is trained or evaluated, so that correcting one d
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from samplecnn.contract import GRADE, PERFORMER, PIECE, RATER, RECORDING, match_key
+from samplecnn.contract import GRADE, MARK, PERFORMER, PIECE, RATER, RECORDING, match_key
 from samplecnn.errors import UserError
 from samplecnn.flags import flag
-from samplecnn.raters import Agreement, adjust
+from samplecnn.marks import ANY, EQUAL, HIGH, LOW, MarkedGrade, MarkScale, mark_scale, require_one_order
+from samplecnn.raters import GRADES, Agreement, adjust, nearest_grade
 from samplecnn.tables import read_csv
 
 log = logging.getLogger(__name__)
@@ -31,9 +34,18 @@ class LabelSettings:
         "column that is never on both sides of a split, or several: performer,piece; auto: performer, else piece, "
         "else each recording by itself",
     )
+    cuts: str = flag(
+        EQUAL, "where labels give marks and no grades: the marks between grades, such as 60,80; equal: equal shares"
+    )
+    mark_best: str = flag(HIGH, "which marks are the best", (HIGH, LOW))
+    mark_range: str = flag(ANY, "the least and the most that a mark can be, such as 0,100; any: whatever is given")
 
     def __post_init__(self) -> None:
-        parse_grades(self.grades)
+        self.marks()
+
+    def marks(self) -> MarkScale:
+        """How marks are read."""
+        return mark_scale(self.mark_best, self.mark_range, self.cuts, len(self.names))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,7 +68,7 @@ class Label:
     """One labelled recording: grade is an index (0 = worst); recordings of one group are never parted by a split.
 
     further: its groups by further columns, where splits keep several apart (folds.splits). weight: how much it counts
-    in training, 1 on average.
+    in training, 1 on average; mark: in the jury's own range, None where none was given.
     """
 
     recording: str
@@ -64,6 +76,7 @@ class Label:
     group: str
     further: tuple[str, ...] = ()
     weight: float = 1.0
+    mark: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,68 +107,99 @@ def parse_grades(text: str) -> tuple[str, ...]:
     return tuple(reversed(names))
 
 
+@dataclass(frozen=True)
+class _Rating:
+    """One row: whose (its row of labels), by whom, and what; grade None: it follows from the marks of all."""
+
+    label: Label
+    rater: str
+    grade: int | None
+    quality: float | None
+
+
 def read_labels(data: bytes, place: str, settings: LabelSettings) -> Labels:
     """The labels of a CSV file. Raises UserError, naming place and line, for anything that cannot be meant."""
     rows = read_csv(data, place)
     if not rows:
         raise UserError(f"{place}: no labels in it: write a line recording,{GRADE} and one line a recording")
-    missing = [column for column in (RECORDING, GRADE) if column not in rows[0]]
+    missing = [column for column in (RECORDING, *(() if MARK in rows[0] else (GRADE,))) if column not in rows[0]]
     if missing:
         raise UserError(f"{place}: no column {missing[0]} in {','.join(rows[0])}: the first line must name the columns")
-    columns = settings.group_columns(rows[0])
+    columns, scale, rated = settings.group_columns(rows[0]), settings.marks(), RATER in rows[0]
+    ratings: dict[tuple[str, str], _Rating] = {}  # by recording and rater
     labels: dict[str, Label] = {}
-    ratings: dict[tuple[str, str], int] = {}  # by recording and rater
-    rated = RATER in rows[0]
+    both: list[MarkedGrade] = []
     for number, row in enumerate(rows, start=1):
-        name, grade = row[RECORDING].replace("\\", "/").removeprefix("./"), row[GRADE]
+        name, rater = row[RECORDING].replace("\\", "/").removeprefix("./"), row.get(RATER, "")
         if not name:
             raise UserError(f"{place}, label {number}: no recording named")
-        if grade not in settings.names:
-            known = ",".join(reversed(settings.names))
-            raise UserError(
-                f"{place}: grade {grade!r} of {name!r} is none of {known}: correct it or name all with --grades"
-            )
+        grade = _grade(row[GRADE], name, settings, place) if GRADE in row else None
+        quality = scale.quality(row[MARK], name, place) if MARK in row else None
         key = match_key(name)
         # An empty cell groups the recording with nothing but itself.
         group, *further = (row[column] or f"{RECORDING} {key}" for column in columns)
-        label = Label(name, settings.names.index(grade), group, tuple(further))
-        if rated:
-            rater = row[RATER]
-            if not rater:
-                raise UserError(f"{place}, label {number}: no {RATER} named, as the others have")
-            if ratings.setdefault((key, rater), label.grade) != label.grade:
-                raise UserError(f"{place}: {rater!r} gave {name!r} two grades: keep one line of them")
-            label = replace(label, grade=labels[key].grade) if key in labels else label  # that of all, below
-        if key in labels and labels[key] != label:
+        rating = _Rating(Label(name, 0, group, tuple(further)), rater, grade, quality)
+        if rated and not rater:
+            raise UserError(f"{place}, label {number}: no {RATER} named, as the others have")
+        if labels.setdefault(key, rating.label) != rating.label:
             what = f" in {' or '.join(columns)}" if rated else ""
             raise UserError(f"{place}: {name!r} stands there twice and differs{what}: keep one line of it")
-        labels[key] = label
-    kept = len(ratings) if rated else len(labels)
-    if kept < len(rows):
-        log.warning("%s: %d lines repeat another and count once", place, len(rows) - kept)
+        if ratings.setdefault((key, rater), rating) != rating:
+            twice = f"{rater!r} gave {name!r} two {'marks or ' * (MARK in row)}grades: keep one line of them"
+            raise UserError(
+                f"{place}: " + (twice if rated else f"{name!r} stands there twice and differs: keep one line of it")
+            )
+        if grade is not None and quality is not None:
+            both.append(MarkedGrade(name, quality, row[MARK], grade, (rater, row.get(PIECE, ""))))
+    require_one_order(both, settings.names, place)
+    if len(ratings) < len(rows):
+        log.warning("%s: %d lines repeat another and count once", place, len(rows) - len(ratings))
     log.info("splits keep each %s on one side (--group)", " and each ".join(columns))
-    if len(ratings) > len(labels):
-        return _rated(labels, ratings, settings, place)
-    return Labels(list(labels.values()))
+    return _labels(ratings, list(labels), settings, place)
 
 
-def _rated(
-    labels: dict[str, Label], ratings: dict[tuple[str, str], int], settings: LabelSettings, place: str
-) -> Labels:
-    """One label a recording out of the ratings of several people."""
-    keys, raters = list(labels), sorted({rater for _, rater in ratings})
-    number_of_key, number_of_rater = ({name: n for n, name in enumerate(names)} for names in (keys, raters))
-    adjusted = adjust(
-        np.array(list(ratings.values()), np.int64),
-        np.array([number_of_key[key] for key, _ in ratings], np.int64),
-        np.array([number_of_rater[rater] for _, rater in ratings], np.int64),
-        raters,
-        len(settings.names),
-        place,
+def _grade(text: str, name: str, settings: LabelSettings, place: str) -> int:
+    if text not in settings.names:
+        known = ",".join(reversed(settings.names))
+        raise UserError(f"{place}: grade {text!r} of {name!r} is none of {known}: correct it or name all with --grades")
+    return settings.names.index(text)
+
+
+def _labels(ratings: dict[tuple[str, str], _Rating], keys: list[str], settings: LabelSettings, place: str) -> Labels:
+    """One label a recording out of one rating of it, or those of several people. keys: of the recordings."""
+    given, scale = list(ratings.values()), settings.marks()
+    grades, qualities = ([getattr(one, what) for one in given] for what in ("grade", "quality"))
+    label_of = {key: rating.label for (key, _), rating in ratings.items()}
+    marked, graded = None not in qualities, None not in grades
+    grade_N = np.array(grades, np.int64) if graded else None
+    quality_N = np.array(qualities, np.float64) if marked else None
+    agreement, weight_R = None, np.ones(len(keys))
+    if len(ratings) > len(keys):
+        raters = sorted({rater for _, rater in ratings})
+        number_of_key, number_of_rater = ({name: n for n, name in enumerate(names)} for names in (keys, raters))
+        recording_N = np.array([number_of_key[key] for key, _ in ratings], np.int64)
+        rater_N = np.array([number_of_rater[rater] for _, rater in ratings], np.int64)
+        adjusted = None
+        if quality_N is not None:
+            adjusted = adjust(quality_N, recording_N, rater_N, raters, scale.graded, place, MARK + "s")
+            quality_N = adjusted.quality_R
+        if grade_N is not None:  # what people said a grade is comes before what follows from their marks
+            nearest = partial(nearest_grade, grades=len(settings.names))
+            adjusted = adjust(grade_N, recording_N, rater_N, raters, nearest, place, GRADES)
+        assert adjusted is not None, "a row has a grade or a mark"
+        grade_N, weight_R, agreement = adjusted.grade_R, adjusted.weight_R, adjusted.agreement
+        log.info("%s", agreement)
+    elif grade_N is None:
+        assert quality_N is not None, "a row has a grade or a mark"
+        grade_N = scale.graded(quality_N)
+    marks: list[float | None] = [None] * len(keys)
+    if quality_N is not None:
+        marks = [scale.turned(quality) for quality in quality_N.tolist()]
+    found = zip(keys, grade_N.tolist(), weight_R.tolist(), marks, strict=True)
+    return Labels(
+        [replace(label_of[key], grade=grade, weight=weight, mark=mark) for key, grade, weight, mark in found],
+        agreement,
     )
-    log.info("%s", adjusted.agreement)
-    found = zip(labels.values(), adjusted.grade_R.tolist(), adjusted.weight_R.tolist(), strict=True)
-    return Labels([replace(label, grade=grade, weight=weight) for label, grade, weight in found], adjusted.agreement)
 
 
 def join(labels: Iterable[Label], recordings: Iterable[str]) -> Join:
