@@ -105,6 +105,12 @@ class Flags:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self._has_rest = False
+
+    def rest(self) -> "Flags":
+        """Another command's words may stand after a --; they are `rest`."""
+        self._has_rest = True
+        return self
 
     def places(self, *names: str, optional: Sequence[str] = (), repeated: Sequence[str] = ()) -> "Flags":
         """Local folders or gs:// places; those in `optional` may be left out and are then None, those in `repeated` may
@@ -172,7 +178,10 @@ class Flags:
     def parse(self, argv: Sequence[str] | None = None) -> Args:
         """The flags of this run. Raises UserError for a mistake; --help exits with code 0."""
         self._parser.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
-        args = self._parser.parse_args(argv, namespace=Args())
+        words = list(sys.argv[1:] if argv is None else argv)
+        at = words.index("--") if self._has_rest and "--" in words else len(words)
+        args = self._parser.parse_args(words[:at], namespace=Args())
+        args.rest = words[at + 1 :]
         for name, least in (("workers", 1), ("seed", 0)):
             value = getattr(args, name, None)
             if value is not None and value < least:

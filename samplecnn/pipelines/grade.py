@@ -134,6 +134,18 @@ def grade(
     return run.finish(work)
 
 
+def waiting(recordings: str, model: str, grades: str) -> int:
+    """How many recordings `grade` with new_only would try: what a night needs machines for.
+
+    Raises UserError as `grade` does.
+    """
+    card, _ = model_folder.load(model)
+    state = CommitLog(open_store(grades), "grades").state()
+    work = plan_night(open_store(recordings), state, card.model_id, new_only=True, leave_out=[grades, model])
+    require_recordings(work, recordings)
+    return len(work.todo)
+
+
 def plan_night(source: Store, state: LogState, model_id: str, *, new_only: bool, leave_out: Sequence[str] = ()) -> Plan:
     """What this model has to do: recordings.plan, by the log as this model sees it.
 

@@ -1,0 +1,192 @@
+"""The night: grade what is new, once, and leave a record that says how it went.
+
+Notable: nothing is remembered here. A night's attempts are jobs with names of their own (night-2026-11-27-1), which Ray
+gives out once, so that two starts at the same moment make one job; what has been graded stands in the commit log, so
+that an attempt goes on where another ended. A start that finds the night at work, or done, does nothing.
+"""
+
+import json
+import logging
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from samplecnn.errors import JobError
+from samplecnn.operations.cluster_file import Cluster
+from samplecnn.operations.prices import run_usd
+from samplecnn.operations.submission import LEFT_OUT
+from samplecnn.store import Store
+
+log = logging.getLogger(__name__)
+
+NIGHTS = "nights"  # the run records, beside recordings, model and grades: nights/2026-11-27.json
+MARK = "night: "  # begins the line in which the job says what it did
+ATTEMPTS = 2  # a start: the second goes on where the first ended
+LOOK_EVERY_S = 2.0
+USERS_MISTAKE = 2  # exit code of a job that would fail the same way again
+
+
+class Jobs(Protocol):
+    """What is used of ray.job_submission.JobSubmissionClient."""
+
+    def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: dict[str, Any]) -> str: ...
+    def list_jobs(self) -> list[Any]: ...
+    def get_job_info(self, job_id: str) -> Any: ...
+    def get_job_logs(self, job_id: str) -> str: ...
+    def stop_job(self, job_id: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a start ended. line: for a person; record: what was written, None where nothing was done; failed: somebody
+    should look."""
+
+    line: str
+    record: dict[str, Any] | None
+    failed: bool
+
+
+def run_night(
+    jobs: Jobs, store: Store, cluster: Cluster, night: str, *, entrypoint: str, folder: str, longest_s: float
+) -> Ended:
+    """Grade one night's uploads, with a second attempt after a failure, and write nights/<night>.json.
+
+    store: where the records lie; night: its date; entrypoint: the job's command; folder: the code that it runs;
+    longest_s: after so long an attempt is stopped. Raises JobError where the cluster does not answer.
+    """
+    attempts = _attempts(jobs, night)
+    if attempts and not attempts[-1].status.is_terminal():
+        return Ended(
+            f"night {night}: {attempts[-1].submission_id} is at work already: nothing was started", None, False
+        )
+    if _record(store, night).get("state") == "done":
+        return Ended(f"night {night}: done already: nothing was started", None, False)
+    if not attempts or attempts[-1].status != "SUCCEEDED":
+        first = len(attempts) + 1
+        code = {"working_dir": folder, "excludes": LEFT_OUT}
+        for number in range(first, first + ATTEMPTS):
+            job = f"night-{night}-{number}"
+            try:
+                jobs.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=code)
+            except RuntimeError as error:
+                if "already exists" not in str(error):
+                    raise JobError(f"{job} could not be submitted: {' '.join(str(error).split())[:300]}") from error
+                return Ended(f"night {night}: {job} was started a moment ago: nothing was started", None, False)
+            log.info("night %s: %s started", night, job)
+            ended = _wait(jobs, job, longest_s)
+            if ended.status == "SUCCEEDED" or ended.driver_exit_code == USERS_MISTAKE:
+                break
+            log.warning("night %s: %s failed: %s", night, job, _why(jobs, ended))
+    record = _tell(jobs, cluster, night, _attempts(jobs, night))
+    store.put(f"{NIGHTS}/{night}.json", json.dumps(record, indent=1).encode())
+    line = f"night {night}: {record['line']}; see {store.url(f'{NIGHTS}/{night}.json')}"
+    return Ended(line, record, record["state"] != "done")
+
+
+def _attempts(jobs: Jobs, night: str) -> list[Any]:
+    """This night's jobs, first to last."""
+    try:
+        found = jobs.list_jobs()
+    except (RuntimeError, ConnectionError) as error:
+        raise JobError(f"the cluster does not answer: {' '.join(str(error).split())[:300]}") from error
+    numbers = {job.submission_id: _number(night, job.submission_id or "") for job in found}
+    ours = [job for job in found if numbers[job.submission_id]]
+    return sorted(ours, key=lambda job: numbers[job.submission_id])
+
+
+def _number(night: str, job: str) -> int:
+    """Which of this night's attempts a job is; 0: none."""
+    match = re.fullmatch(rf"night-{re.escape(night)}-(\d+)", job)
+    return int(match[1]) if match else 0
+
+
+def _wait(jobs: Jobs, job: str, longest_s: float) -> Any:
+    """Until the job has ended, or has been stopped since it took too long."""
+    started = time.monotonic()
+    stopped = False
+    while not (info := jobs.get_job_info(job)).status.is_terminal():
+        if not stopped and time.monotonic() - started > longest_s:
+            log.warning("%s: stopped after %.0f minutes", job, longest_s / 60)
+            jobs.stop_job(job)
+            stopped = True
+        time.sleep(LOOK_EVERY_S)
+    return info
+
+
+def _tell(jobs: Jobs, cluster: Cluster, night: str, attempts: list[Any]) -> dict[str, Any]:
+    """The run record."""
+    last = attempts[-1]
+    done = last.status == "SUCCEEDED"
+    told = _told(jobs, last)
+    return {
+        "night": night,
+        "state": "done" if done else "failed",
+        "line": told["line"] if done and "line" in told else _why(jobs, last),
+        "counts": told.get("counts"),
+        "model_id": told.get("model_id"),
+        "remark": told.get("remark", ""),
+        "started": _time(attempts[0].start_time),
+        "ended": _time(last.end_time),
+        "duration_s": round(sum(_seconds(attempt) for attempt in attempts), 1),
+        "workers": told.get("workers"),
+        "cost_usd": _cost(jobs, cluster, attempts),
+        "attempts": [
+            {
+                "job": attempt.submission_id,
+                "status": str(attempt.status.value),
+                "exit_code": attempt.driver_exit_code,
+                "started": _time(attempt.start_time),
+                "ended": _time(attempt.end_time),
+                "why": "" if attempt.status == "SUCCEEDED" else _why(jobs, attempt),
+            }
+            for attempt in attempts
+        ],
+    }
+
+
+def _cost(jobs: Jobs, cluster: Cluster, attempts: list[Any]) -> float | None:
+    """An estimate: each attempt's workers for as long as it took, and the time after which idle workers go."""
+    total = 0.0
+    idle_s = 60.0 * float(cluster.config.get("idle_timeout_minutes", 0))
+    for attempt in attempts:
+        workers = _told(jobs, attempt).get("workers", {})
+        cost = run_usd(cluster.node_types(), workers, (_seconds(attempt) + idle_s) / 3600)
+        if cost is None:
+            return None
+        total += cost
+    return round(total, 4)
+
+
+def _told(jobs: Jobs, attempt: Any) -> dict[str, Any]:
+    """What the job said of itself, in its last marked line."""
+    for line in reversed(jobs.get_job_logs(attempt.submission_id).splitlines()):
+        if line.startswith(MARK):
+            found: dict[str, Any] = json.loads(line.removeprefix(MARK))
+            return found
+    return {}
+
+
+def _why(jobs: Jobs, attempt: Any) -> str:
+    """Why an attempt failed: its own last error line, else Ray's message."""
+    lines = jobs.get_job_logs(attempt.submission_id).splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    message = errors[-1].removeprefix("error: ") if errors else " ".join(str(attempt.message or "").split())[:300]
+    return f"{attempt.submission_id} {str(attempt.status.value).lower()}: {message}"
+
+
+def _record(store: Store, night: str) -> dict[str, Any]:
+    try:
+        found = json.loads(store.read(f"{NIGHTS}/{night}.json").data)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _seconds(attempt: Any) -> float:
+    return ((attempt.end_time or attempt.start_time or 0) - (attempt.start_time or 0)) / 1000
+
+
+def _time(stamp_ms: int | None) -> str | None:
+    return datetime.fromtimestamp(stamp_ms / 1000, UTC).isoformat(timespec="seconds") if stamp_ms else None
