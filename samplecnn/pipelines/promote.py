@@ -7,6 +7,7 @@ Everything is kept under conditions: the candidate's files first, then the decis
 
 import json
 import logging
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -121,7 +122,8 @@ def promote(
     model_folder.switch(models, new_id, current_id)
     tell(f"{models}: model {new_id} follows {current_id or 'none'}; {kept}")
     if current_id:
-        back = f'python jobs/promote.py --candidate {store.url(current_id)} --models {models} --force --why "..."'
+        places = f"--candidate {shlex.quote(store.url(current_id))} --models {shlex.quote(models)}"
+        back = f'python jobs/promote.py {places} --force --why "..."'
         tell(f"to go back: {back}")
     return True
 

@@ -1,6 +1,7 @@
 """jobs/promote.py: a candidate takes over only where it is not worse, in a folder and in a bucket, killed or not."""
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -92,7 +93,7 @@ def decisions(models: str, model_id: str) -> list[dict]:
 def test_a_candidate_that_grades_as_people_do_takes_over_and_goes_back_by_one_command(
     school: School, tmp_path: Path
 ) -> None:
-    models = school.models(tmp_path / "models")
+    models = school.models(tmp_path / "the school's models")
     flags = ["--recordings", school.recordings, "--labels", school.labels(school.by["candidate"])]
     ended = run_job("promote", "--candidate", school.candidate, "--models", models, *flags)
     assert ended.returncode == 0, ended.stderr
@@ -110,12 +111,12 @@ def test_a_candidate_that_grades_as_people_do_takes_over_and_goes_back_by_one_co
     assert "is the current one already: nothing to do" in again.stdout
 
     (back,) = [line for line in ended.stdout.splitlines() if line.startswith("to go back: ")]
-    words = back.removeprefix("to go back: python jobs/promote.py ").replace('"..."', "hard-on-jazz").split()
+    words = shlex.split(back.removeprefix("to go back: python jobs/promote.py ").replace("...", "hard on jazz"))
     ended = run_job("promote", *words)
     assert ended.returncode == 0, ended.stderr
     assert model_folder.current_id(models) == school.id("current")
     (kept,) = decisions(models, school.id("current"))
-    assert (kept["moved"], kept["current"], kept["why"]) == (True, school.id("candidate"), "hard-on-jazz")
+    assert (kept["moved"], kept["current"], kept["why"]) == (True, school.id("candidate"), "hard on jazz")
 
 
 def test_a_worse_candidate_stays_outside_unless_a_person_says_why(school: School, tmp_path: Path) -> None:
