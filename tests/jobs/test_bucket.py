@@ -23,6 +23,7 @@ from samplecnn.contract import (
     MODEL_ID,
     PREDICTIONS_CSV,
     RECORDING,
+    REPORT_HTML,
 )
 from samplecnn.errors import UserError
 from samplecnn.evaluation import EvaluationSettings
@@ -150,6 +151,13 @@ def commands(place: str, model_id: str) -> dict[str, Callable[[], Any]]:
         "jobs/correct.py": lambda: script(
             "jobs/correct.py", grades, f"--corrections={place}/corrections.csv", f"--export={place}/corrected.csv"
         ),
+        "jobs/report.py": lambda: script(
+            "jobs/report.py",
+            grades,
+            f"--evaluation={place}/evaluation",
+            f"--segments={place}/segments",
+            f"--model={place}/model",
+        ),
         "jobs/promote.py": lambda: script(
             "jobs/promote.py",
             f"--candidate={place}/candidate",
@@ -190,6 +198,7 @@ def without(school: Any, gate: Gate) -> Callable[[str, str, str], None]:
         store.put(f"model/{CURRENT}", b"0123456789abcdef" if another else model_id.encode())
         store.delete(f"grades/{LATEST_CSV}")
         store.put(f"grades/{FAILURES_CSV}", b"not ours")
+        store.put(f"grades/{REPORT_HTML}", b"of an earlier night")
         store.put("model.checkpoints/old/state.pt", b"of a run that is over")
         store.put("corrections.csv", f"recording,grade,by,why\n{school[1][0][0][RECORDING]},A,Ann,heard it\n".encode())
         if (of, permission) == ("export", LIST):  # the first export: there is none to be found
@@ -214,6 +223,7 @@ def test_without_a_listed_permission_a_command_says_what_it_lacks(
     "command",
     [
         "jobs/correct.py",
+        "jobs/report.py",
         "jobs/promote.py",
         "scripts/show_grades.py",
         "scripts/use_model.py",

@@ -15,18 +15,25 @@ from samplecnn import model_folder
 from samplecnn.contract import (
     CONFIDENCE,
     CORRECTED_BY,
+    DURATION_S,
     FAILURES_CSV,
     GRADABLE,
     GRADE,
     GRADED_AT,
     LATEST_CSV,
     LATEST_PARQUET,
+    LEVEL_S,
+    LEVELS,
     MACHINE_GRADE,
     MESSAGE,
     MODEL_ID,
+    PLAYING_S,
     REASON,
     RECORDING,
+    RMS_DBFS,
     SCORE,
+    SKETCH,
+    SOURCE_RATE,
     VERSION,
     WARNING,
     WEIGHT,
@@ -35,11 +42,12 @@ from samplecnn.corrections import correct
 from samplecnn.errors import UserError
 from samplecnn.pipelines import grade as grading
 from samplecnn.pipelines.grade_few import grade_few
+from samplecnn.sketch import NUMBERS
 from samplecnn.tables import read_csv
 from samplecnn.terminal import grade_line, heading, width_of
 from tests.fixtures.audio import noise, tone, truncate, write_audio
 from tests.fixtures.files import allowed
-from tests.fixtures.jobs import kill_job_when, run_job, write_recordings
+from tests.fixtures.jobs import RATE, kill_job_when, run_job, write_recordings
 from tests.fixtures.models import SETTINGS, publish
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
@@ -85,6 +93,9 @@ def test_every_recording_gets_one_grade_that_people_and_programs_can_read(record
         assert 0 <= row[SCORE] <= 1
         assert row["p_A"] + row["p_B"] + row["p_C"] == pytest.approx(1)
         assert row[CONFIDENCE] == row[f"p_{row[GRADE]}"]
+        assert 0 < row[PLAYING_S] <= row[DURATION_S]
+        assert -40 < row[RMS_DBFS] < 0
+        assert row[SOURCE_RATE] in (RATE, 48_000)  # Opus knows no 8 kHz outside
     for row in read_csv((undisturbed / LATEST_CSV).read_bytes(), "latest"):
         assert row[GRADE] == rows[row[RECORDING]][GRADE]
     weights: dict[str, float] = {}
@@ -93,6 +104,10 @@ def test_every_recording_gets_one_grade_that_people_and_programs_can_read(record
         if "segments-" in path:
             for row in pq.read_table(path).to_pylist():
                 weights[row[RECORDING]] = weights.get(row[RECORDING], 0) + row[WEIGHT]
+                assert len(row[LEVELS]) == SETTINGS.segment_s / LEVEL_S
+                assert -120 <= min(row[LEVELS]) <= max(row[LEVELS]) < 0
+                assert np.isfinite(row[SKETCH]).all()
+                assert len(row[SKETCH]) == NUMBERS
     assert set(weights) == set(rows)
     assert all(total == pytest.approx(1) for total in weights.values())
 
