@@ -21,6 +21,7 @@ class BatchNorm(nn.BatchNorm2d):
             if x.ndim == 2:
                 return super().forward(x[:, :, None, None])[:, :, 0, 0]
             return super().forward(x.unsqueeze(2)).squeeze(2)
+        x = x.float()  # sums over all workers in half precision would be worth nothing
         others = [dim for dim in range(x.ndim) if dim != 1]  # all but channels
         shape = [1, -1] + [1] * (x.ndim - 2)
         total_C = x.sum(others)

@@ -133,8 +133,9 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = rate / STARTED if started and group["fresh"] else rate
             share = _shared_batch(train, items, step, settings, lesson, rank, world)
-            outputs_BO, attention_B = parallel(share.waveform_BT.to(device), share.key_B)
-            loss = lesson.loss(outputs_BO, attention_B, share)
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
+                outputs_BO, attention_B = parallel(share.waveform_BT.to(device), share.key_B)
+            loss = lesson.loss(outputs_BO.float(), attention_B.float(), share)
             network.zero_grad()
             # DDP takes the mean over workers.
             torch.autograd.backward(loss * (world * lesson.together / settings.batch_size))

@@ -84,6 +84,9 @@ class FitSettings:
         "augment",
         f"changes to the segments that keep the grade: {NO_AUGMENTATION}, or some of {','.join(AUGMENTATIONS)}",
     )
+    bfloat16: bool = flag(
+        False, "train in half precision: faster on CPUs that have it (avx512_bf16, amx_bf16), slower on others"
+    )
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
