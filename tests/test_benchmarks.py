@@ -28,7 +28,7 @@ def run_benchmarks(*args: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "names",
     [
-        ("decode", "peers", "memory", "plans", "network", "planning", "report"),
+        ("decode", "peers", "memory", "plans", "network", "network_profile", "planning", "report"),
         pytest.param(("prepare_job", "grade_job"), marks=pytest.mark.ray),
     ],
 )
