@@ -9,7 +9,7 @@ without whatever shares a performer or piece with it where splits keep those apa
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from samplecnn.folds import Split
+from samplecnn.marks import GivenMarks, MarkMap, half_of
 from samplecnn.merge import (
     Mean,
     Merged,
@@ -121,8 +122,9 @@ def least_confidence(
 @dataclass(frozen=True)
 class Calibrated:
     """probs_RG: of each recording at the temperature of those that its split learns from, grade_R: stated by the cuts
-    that these ask for, graded_R: is it as sure as these ask? temperature, cuts_K, least_confidence: of all of them
-    together, the model's that is trained on all."""
+    that these ask for, graded_R: is it as sure as these ask? mark_RM: mark, least and most by these, no numbers where
+    it cannot be graded. temperature, cuts_K, least_confidence, marks: of all of them together, the model's that is
+    trained on all; mark_RM and marks None where no marks were given."""
 
     probs_RG: Float64
     grade_R: npt.NDArray[np.int64]
@@ -130,6 +132,8 @@ class Calibrated:
     temperature: float
     cuts_K: Float64
     least_confidence: float
+    marks: MarkMap | None = None
+    mark_RM: Float64 | None = None
 
 
 def calibrate(
@@ -139,34 +143,48 @@ def calibrate(
     parted: Sequence[Split],
     grades: int,
     head: str,
+    given: GivenMarks | None = None,
 ) -> Calibrated:
     """Out-of-fold probabilities, calibrated without peeking. heard_R: None where a recording cannot be graded; it gets
-    the shares of the grades that its split learns from. group_CR: by each column that the splits keep apart."""
+    the shares of the grades that its split learns from. group_CR: by each column that the splits keep apart;
+    given: the marks, where people gave any."""
     probs_RG, stated_R = np.zeros((len(heard_R), grades)), np.zeros(len(heard_R), np.int64)
     graded_R = np.zeros(len(heard_R), np.bool_)
     heard = {i: heard for i, heard in enumerate(heard_R) if heard is not None}
 
-    def fitted(rows: npt.NDArray[np.bool_]) -> tuple[float, Float64, float]:
+    mark_RM = np.full((len(heard_R), 3), np.nan)
+
+    def fitted(rows: npt.NDArray[np.bool_]) -> tuple[float, Float64, float, MarkMap | None]:
         chosen = [i for i in heard if rows[i]]
         if not chosen:
-            return 1.0, np.zeros(0), 0.0
+            return 1.0, np.zeros(0), 0.0, None
         among = [heard[i] for i in chosen]
         temperature = fit_temperature(among, grade_R[chosen], head)
         found = merged(among, head, temperature)
-        cuts_K = cuts_at_shares(np.array([one.score for one in found]), grade_R[chosen], grades)
+        score_R = np.array([one.score for one in found])
+        cuts_K = cuts_at_shares(score_R, grade_R[chosen], grades)
         said_R = np.array([stated_grade(one.probs_G, cuts_K) for one in found])
         confidence_R = stated_probability(np.stack([one.probs_G for one in found]), said_R)
         groups = [[group_R[i] for i in chosen] for group_R in group_CR]
-        return temperature, cuts_K, least_confidence(confidence_R, said_R, grade_R[chosen], groups)
+        marks = given.fitted(score_R, np.array(chosen)) if given else None
+        return temperature, cuts_K, least_confidence(confidence_R, said_R, grade_R[chosen], groups), marks
 
     for split in parted:
-        temperature, cuts_K, least = fitted(split.learn_R)
+        temperature, cuts_K, least, line = fitted(split.learn_R)
         share_G = np.bincount(grade_R[split.learn_R], minlength=grades) / split.learn_R.sum()
         for i in np.flatnonzero(split.held_R).tolist():
             probs_RG[i] = heard[i].merged(head, temperature).probs_G if i in heard else share_G
             stated_R[i] = stated_grade(probs_RG[i], cuts_K)
             graded_R[i] = i in heard and probs_RG[i, stated_R[i]] >= least
-    return Calibrated(probs_RG, stated_R, graded_R, *fitted(np.ones(len(heard_R), np.bool_)))
+            if line and i in heard:
+                mark_RM[i] = line.told(expected_score(probs_RG[i]))
+    temperature, cuts_K, least, marks = fitted(np.ones(len(heard_R), np.bool_))
+    whole = Calibrated(probs_RG, stated_R, graded_R, temperature, cuts_K, least)
+    if given is None or marks is None:
+        return whole
+    off_R = (given.mark_R - mark_RM[:, 0])[np.isfinite(mark_RM[:, 0])]
+    marks = replace(marks, half=half_of(off_R)) if len(off_R) else marks
+    return replace(whole, marks=marks, mark_RM=mark_RM)
 
 
 def stated_by_shares(

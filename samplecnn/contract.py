@@ -80,7 +80,10 @@ WEIGHT = "weight"  # of a segment in the merge; the weights of a recording add u
 PREDICTED = "predicted"
 FOLD = "fold"
 PERFORMER = "performer"
-MARK = "mark"  # in labels.csv: a jury's number
+MARK = "mark"  # a number in the jury's own range: given in labels.csv, told in grades
+MARK_LOW = "mark_low"  # of the interval that holds nine marks of ten
+MARK_HIGH = "mark_high"
+PREDICTED_MARK = "predicted_mark"
 RATER = "rater"  # in labels.csv: who gave this grade, where several people graded a recording
 PIECE = "piece"
 SESSION = "session"
@@ -215,6 +218,7 @@ def grades_schema(grades: tuple[str, ...]) -> pa.Schema:
             pa.field(SCORE, pa.float64()),
             *[pa.field(column, pa.float64()) for column in probability_columns(grades)],
             pa.field(CONFIDENCE, pa.float64()),
+            *[pa.field(column, pa.float64()) for column in (MARK, MARK_LOW, MARK_HIGH)],  # null where none were learnt
             pa.field(GRADABLE, pa.bool_(), nullable=False),
             pa.field(REASON, pa.string()),
             pa.field(WARNING, pa.string()),
@@ -292,8 +296,9 @@ def segment_grades_schema(grades: tuple[str, ...]) -> pa.Schema:
     )
 
 
-def predictions_schema(grades: tuple[str, ...]) -> pa.Schema:
-    """evaluation/predictions.csv: out of fold, one row a recording and sample rate."""
+def predictions_schema(grades: tuple[str, ...], marked: bool = False) -> pa.Schema:
+    """evaluation/predictions.csv: out of fold, one row a recording and sample rate. marked: do labels give marks?"""
+    marks = (MARK, PREDICTED_MARK, MARK_LOW, MARK_HIGH) if marked else ()
     return pa.schema(
         [
             pa.field(RECORDING, pa.string(), nullable=False),
@@ -302,6 +307,7 @@ def predictions_schema(grades: tuple[str, ...]) -> pa.Schema:
             pa.field(PREDICTED, pa.string(), nullable=False),
             pa.field(SCORE, pa.float64(), nullable=False),
             *[pa.field(column, pa.float64(), nullable=False) for column in probability_columns(grades)],
+            *[pa.field(column, pa.float64()) for column in marks],
             pa.field(FOLD, pa.int32(), nullable=False),
         ]
     )

@@ -17,9 +17,13 @@ from samplecnn.contract import (
     CONFIDENCE,
     FOLD,
     GRADE,
+    MARK,
+    MARK_HIGH,
+    MARK_LOW,
     METRICS_CSV,
     METRICS_JSON,
     PREDICTED,
+    PREDICTED_MARK,
     PREDICTIONS_CSV,
     RECORDING,
     RISK_COVERAGE_CSV,
@@ -30,8 +34,18 @@ from samplecnn.contract import (
 )
 from samplecnn.errors import UserError
 from samplecnn.flags import flag
+from samplecnn.marks import MarkMap
 from samplecnn.merge import expected_score
-from samplecnn.metrics import Metrics, chance_kappa, conclusion, evaluate, risk_coverage, stated_probability
+from samplecnn.metrics import (
+    MarkMetrics,
+    Metrics,
+    chance_kappa,
+    conclusion,
+    evaluate,
+    evaluate_marks,
+    risk_coverage,
+    stated_probability,
+)
 from samplecnn.raters import Agreement
 from samplecnn.tables import csv_bytes
 
@@ -59,7 +73,8 @@ class Task:
     """What is to be predicted: recordings, their given grades and folds, all [R]; grades worst first.
 
     group_CR: the groups by each column that splits keep apart; sample_rate: what the model hears them at; seed: of the
-    folds and of every draw; agreement: of the raters, where several graded a recording.
+    folds and of every draw; agreement: of the raters, where several graded a recording; mark_R: the marks given,
+    if any.
     """
 
     recordings: list[str]
@@ -70,6 +85,7 @@ class Task:
     sample_rate: int
     seed: int
     agreement: Agreement | None = None
+    mark_R: npt.NDArray[np.float64] | None = None
 
     @property
     def groups(self) -> list[int]:
@@ -81,20 +97,23 @@ class Task:
 class Predicted:
     """Out-of-fold probabilities and stated grades of one grader, and the CPU seconds of its fits and predictions.
 
-    graded_R: was it as sure as recordings of the other folds ask for? None: a grader that is not asked.
+    graded_R: was it as sure as recordings of the other folds ask for? None: a grader that is not asked. mark_RM: mark,
+    least and most of each (calibration.Calibrated); None: of a grader that tells none.
     """
 
     probs_RG: Probs
     grade_R: npt.NDArray[np.int64]
     cpu_s: float
     graded_R: npt.NDArray[np.bool_] | None = None
+    mark_RM: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
 class Model:
     """Which of the graders is the model that `train` would train: its name, the fingerprint of data and settings
     (labelled.py), the rule by which most splits merged, and the temperature, the cuts between grades and the least
-    confidence that its out-of-fold predictions, all merged by that rule, ask for."""
+    confidence that its out-of-fold predictions, all merged by that rule, ask for; marks: the way from its score to
+    the jury's mark, where people gave marks."""
 
     name: str
     fingerprint: str
@@ -102,12 +121,14 @@ class Model:
     temperature: float
     cuts: tuple[float, ...]
     least_confidence: float
+    marks: MarkMap | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics and predictions of each grader by name, in the order of the table. settings: all that was decided;
-    chance_kappa: up to this one nothing can be told from chance on these recordings."""
+    chance_kappa: up to this one nothing can be told from chance on these recordings; marks: how good the model's are,
+    where people gave marks."""
 
     task: Task
     metrics: dict[str, Metrics]
@@ -115,6 +136,7 @@ class Evaluation:
     model: Model
     settings: dict[str, Any]
     chance_kappa: float
+    marks: MarkMetrics | None = None
 
     def table(self) -> str:
         """For a terminal: one line a grader, figures with their 95 % intervals, then what can be concluded."""
@@ -129,7 +151,17 @@ class Evaluation:
             cpu_s = f"{self.predicted[name].cpu_s:8.1f}"
             lines.append(f"{name:{width}}  {m.accuracy!s:20}{m.kappa!s:22}{m.mae!s:20}{m.p_value:7.4f}{cpu_s}")
         raters = [str(task.agreement)] if task.agreement else []
-        return "\n".join([*lines, "", *raters, self.conclusion()])
+        return "\n".join([*lines, "", *raters, *self._marks(), self.conclusion()])
+
+    def _marks(self) -> list[str]:
+        """How good its marks are, in a sentence."""
+        if self.marks is None:
+            return []
+        m = self.marks
+        return [
+            f"Its marks, while held out: R2 {m.r2}, rank correlation {m.spearman}, mean distance {m.mae}; "
+            f"{m.within:.0%} of the marks given lie in the intervals told, which are {m.width:.3g} wide on average."
+        ]
 
     def conclusion(self) -> str:
         """Plain sentences on the model."""
@@ -178,6 +210,7 @@ class Evaluation:
             "held_out": self.held_out(),
             "chance_kappa": self.chance_kappa,
             "raters": asdict(self.task.agreement) if self.task.agreement else None,
+            "marks": asdict(self.marks) if self.marks else None,
             "conclusion": self.conclusion(),
             "note": "confusion[given][predicted] counts recordings, worst grade first",
         }
@@ -189,7 +222,11 @@ def score_graders(task: Task, predicted: dict[str, Predicted], model: Model, set
         name: evaluate(task.grade_R, p.grade_R, p.probs_RG, task.group_CR, task.seed) for name, p in predicted.items()
     }
     by_chance = chance_kappa(task.grade_R, task.group_CR, task.seed)
-    return Evaluation(task, metrics, predicted, model, settings, by_chance)
+    mark_R, mark_RM = task.mark_R, predicted[model.name].mark_RM
+    marks = None
+    if mark_R is not None and mark_RM is not None and np.isfinite(mark_RM).any():
+        marks = evaluate_marks(mark_R, mark_RM, task.group_CR, task.seed)
+    return Evaluation(task, metrics, predicted, model, settings, by_chance, marks)
 
 
 def evaluation_files(evaluations: Sequence[Evaluation]) -> dict[str, bytes]:
@@ -230,7 +267,12 @@ def predictions_table(evaluation: Evaluation) -> pa.Table:
         FOLD: task.fold_R,
     }
     columns |= {probability_column(grade): probs_RG[:, index] for index, grade in enumerate(task.grades)}
-    schema = predictions_schema(task.grades)
+    if task.mark_R is not None:
+        told_RM = np.full((len(task.recordings), 3), np.nan) if model.mark_RM is None else model.mark_RM
+        columns[MARK] = task.mark_R
+        for name, told_R in zip((PREDICTED_MARK, MARK_LOW, MARK_HIGH), told_RM.T, strict=True):
+            columns[name] = [mark if np.isfinite(mark) else None for mark in told_R.tolist()]
+    schema = predictions_schema(task.grades, marked=task.mark_R is not None)
     return pa.table([pa.array(columns[name], schema.field(name).type) for name in schema.names], schema=schema)
 
 
@@ -249,14 +291,15 @@ def risk_table(evaluation: Evaluation) -> pa.Table:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `train` takes from an evaluation of the model that it trains: the merge rule, temperature, cuts and least
-    confidence, and how good that model was on recordings it had not heard (JSON values)."""
+    """What `train` takes from an evaluation of the model that it trains: the merge rule, temperature, cuts, least
+    confidence and the way to marks, and how good that model was on recordings it had not heard (JSON values)."""
 
     merge: str
     temperature: float
     cuts: tuple[float, ...]
     least_confidence: float
     evaluation: dict[str, Any]
+    marks: MarkMap | None = None
 
 
 def of_the_model(told: dict[str, Any]) -> dict[str, Any]:
@@ -276,7 +319,8 @@ def calibration_of(data: bytes, place: str, fingerprint: str) -> Calibration:
             if model["fingerprint"] == fingerprint:
                 of_model = of_the_model(told)
                 cuts, least = tuple(map(float, model["cuts"])), float(model["least_confidence"])
-                return Calibration(str(model["merge"]), float(model["temperature"]), cuts, least, of_model)
+                marks = MarkMap(**model["marks"]) if model.get("marks") else None
+                return Calibration(str(model["merge"]), float(model["temperature"]), cuts, least, of_model, marks)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"--evaluation {place}: {METRICS_JSON} is damaged ({error!r}): evaluate again") from None
     raise UserError(

@@ -15,7 +15,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from samplecnn.contract import CONFIDENCE, GRADABLE, GRADE, REASON, SCORE, SEGMENTS, probabilities
+from samplecnn.contract import (
+    CONFIDENCE,
+    GRADABLE,
+    GRADE,
+    MARK,
+    MARK_HIGH,
+    MARK_LOW,
+    REASON,
+    SCORE,
+    SEGMENTS,
+    probabilities,
+)
 from samplecnn.errors import RecordingError
 from samplecnn.hearing import Hearing
 from samplecnn.merge import Merged, SegmentOutputs, stated_grade
@@ -57,8 +68,10 @@ class RecordingGrade:
         told = {GRADABLE: self.merged is not None, REASON: self.reason, SEGMENTS: len(self.weight_S)}
         if self.merged is None or self.grade is None:
             return told
+        marks = card.marks.told(self.merged.score) if card.marks else (None, None, None)
         return {
             **told,
+            **dict(zip((MARK, MARK_LOW, MARK_HIGH), marks, strict=True)),
             GRADE: card.grades[self.grade],
             SCORE: self.merged.score,
             CONFIDENCE: float(self.merged.probs_G[self.grade]),

@@ -1,11 +1,11 @@
-"""Marks, as juries give them: numbers in a range of their own, and the grades that follow from them.
+"""Marks, as juries give them: numbers in a range of their own, the grades that follow from them, and the way back.
 
 Inside, a mark is a quality: the more, the better. Only here is it turned round, where a jury's best mark is its lowest.
 """
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ Int64 = npt.NDArray[np.int64]
 
 EQUAL = "equal"  # as many recordings in each grade
 ANY = "any"
+INTERVAL = 0.9  # of marks given lie within the interval that is told
 HIGH, LOW = "high", "low"
 
 
@@ -107,3 +108,60 @@ def require_one_order(rows: Iterable[MarkedGrade], names: tuple[str, ...], place
             )
         if row.grade > other.grade:
             best[row.alike] = row
+
+
+@dataclass(frozen=True)
+class MarkMap:
+    """From a model's score to the jury's mark: offset + slope * score, no further than from least to most, and an
+    interval of `half` to either side. All in the jury's own marks: the slope is negative where the lowest is best."""
+
+    offset: float
+    slope: float
+    half: float
+    least: float
+    most: float
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, vars(self).values())) or self.half < 0 or self.least > self.most:
+            raise ValueError(f"{self}: finite numbers, no interval below 0 and no range upside down are needed")
+
+    def told(self, score: float) -> tuple[float, float, float]:
+        """The mark, and the least and the most of its interval."""
+        mark = self._within(self.offset + self.slope * score)
+        return mark, self._within(mark - self.half), self._within(mark + self.half)
+
+    def _within(self, mark: float) -> float:
+        return min(max(mark, self.least), self.most)
+
+
+@dataclass(frozen=True)
+class GivenMarks:
+    """mark_R: of the recordings, in the jury's own marks; scale: how they are read."""
+
+    mark_R: Float64
+    scale: MarkScale
+
+    def fitted(self, score_R: Float64, rows: Int64) -> MarkMap:
+        """The straight line through the marks of some recordings with these scores, by least squares. It never falls
+        with quality: where it would, or scores do not differ, all get the mean mark."""
+        mark_R, off_R = self.mark_R[rows], score_R - score_R.mean()
+        squares = float(off_R @ off_R)
+        slope = self.scale.turned(max(0.0, self.scale.turned(float(off_R @ mark_R) / squares))) if squares else 0.0
+        offset = float(mark_R.mean() - slope * score_R.mean())
+        least, most = self.scale.least, self.scale.most
+        if not math.isfinite(most):
+            least, most = float(self.mark_R.min()), float(self.mark_R.max())
+        line = MarkMap(offset, slope, 0.0, least, most)
+        return replace(line, half=half_of(mark_R - told(line, score_R)[:, 0]))
+
+
+def told(marks: MarkMap, score_R: Float64) -> Float64:
+    """Mark, least and most of each recording, [R, 3]."""
+    return np.array([marks.told(score) for score in score_R.tolist()]).reshape(-1, 3)
+
+
+def half_of(off_R: Float64) -> float:
+    """So far from what is told lie INTERVAL of marks that were not learnt from, given how far these lay: the quantile
+    of split conformal prediction (Lei et al. 2018, JASA 113), whose finite-sample step fewer than nine cannot make."""
+    rank = min(len(off_R), math.ceil((len(off_R) + 1) * INTERVAL))
+    return float(np.sort(np.abs(off_R))[rank - 1])

@@ -67,6 +67,45 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class MarkMetrics:
+    """Marks told beside marks given. r2: share of their variance that is told, below 0 where the mean mark would be
+    nearer; spearman: rank correlation; mae: mean distance, in marks; within: share of marks given that lie in the
+    intervals told; width: of these, on average, in marks."""
+
+    recordings: int
+    r2: Figure
+    spearman: Figure
+    mae: Figure
+    within: float
+    width: float
+
+
+def evaluate_marks(given_R: Probs, told_RM: Probs, group_CR: Sequence[list[str]], seed: int) -> MarkMetrics:
+    """told_RM: mark, least and most of each recording; those that are no numbers are left out.
+
+    Intervals are bootstrapped over groups; in a resampled data set recordings keep the ranks that they have in all.
+    """
+    there = np.flatnonzero(np.isfinite(told_RM[:, 0]))
+    given_R, (mark_R, low_R, high_R) = given_R[there], told_RM[there].T
+    off_R, ranks = given_R - mark_R, [rankdata(x_R) / len(there) for x_R in (given_R, mark_R)]
+    x_RM = np.stack([off_R**2, given_R, given_R**2, np.abs(off_R), *ranks, *(r**2 for r in ranks), ranks[0] * ranks[1]])
+    groups = [[group_R[i] for i in there] for group_R in group_CR]
+    m = bootstrap_means(x_RM.T, groups, np.random.default_rng(seed)).T
+    r2_D = 1 - _ratio(m[0], m[2] - m[1] ** 2)
+    spread_D = np.sqrt(np.maximum(0, (m[6] - m[4] ** 2) * (m[7] - m[5] ** 2)))
+    spearman_D = _ratio(m[8] - m[4] * m[5], spread_D)
+    within = float(np.mean((low_R <= given_R) & (given_R <= high_R)))
+    width = float(np.mean(high_R - low_R))
+    return MarkMetrics(len(there), _figure(r2_D), _figure(spearman_D), _figure(m[3]), within, width)
+
+
+def _ratio(x_D: Probs, by_D: Probs) -> Probs:
+    """0 where there is nothing to divide by: no spread, no agreement."""
+    spread_D = by_D > 1e-12
+    return np.where(spread_D, x_D / np.where(spread_D, by_D, 1.0), 0.0)
+
+
+@dataclass(frozen=True)
 class RiskCoverage:
     """What grades are worth if only the surest are given (El-Yaniv, Wiener 2010, JMLR 11).
 

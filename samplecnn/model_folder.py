@@ -31,6 +31,7 @@ from samplecnn.contract import CURRENT, MODEL_FILE, TRAINED_ON_FILE, WEIGHTS_FIL
 from samplecnn.errors import JobError, LostRace, UserError
 from samplecnn.hearing import Hearing
 from samplecnn.likeness import Likeness, likeness_from_json
+from samplecnn.marks import MarkMap
 from samplecnn.merge import ATTENTION, DEFAULT_MERGE, MERGE_RULES, Course, MergeRule, merge_rule
 from samplecnn.network.joined import build
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
@@ -40,8 +41,9 @@ from samplecnn.trained_on import TrainedOn, trained_on_from_json
 
 log = logging.getLogger(__name__)
 
-FORMAT = 7  # of model.json; a reader refuses what it does not know
-WITHOUT_LIKENESS = 6  # the format before, read still: of models that know nothing of what is not playing
+FORMAT = 8  # of model.json; a reader refuses what it does not know
+WITHOUT_MARKS = 7  # written still by models that tell no marks, so that their ids stay
+WITHOUT_LIKENESS = 6  # likewise: of models that know nothing of what is not playing
 NORMALISATION = "unit RMS over the active frames, once per recording"
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -76,7 +78,8 @@ class ModelCard:
     architecture.NETWORK_NAMES; attention: it has learnt how much a segment counts. temperature divides the network's
     outputs before they become probabilities; cuts lie between the scores of neighbouring grades, none: the median rank
     is stated; below least_confidence none is, 0: every recording gets one. likeness: what tells playing like that of
-    the training recordings from what is none; None: nobody asks. training_data: fingerprint of segments and
+    the training recordings from what is none; None: nobody asks; marks: the way from a score to the
+    jury's mark, None: no marks were given. training_data: fingerprint of segments and
     labels; metrics: what was measured, as JSON values.
     weights_sha256 is filled in by publish.
     """
@@ -93,6 +96,7 @@ class ModelCard:
     cuts: tuple[float, ...] = ()
     least_confidence: float = 0.0
     likeness: Likeness | None = None
+    marks: MarkMap | None = None
     training_data: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=library_versions)
@@ -152,7 +156,9 @@ class ModelCard:
         return (json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
     def _format(self) -> int:
-        return FORMAT if self.likeness else WITHOUT_LIKENESS
+        if self.marks:
+            return FORMAT
+        return WITHOUT_MARKS if self.likeness else WITHOUT_LIKENESS
 
     def _grading(self) -> dict[str, Any]:
         return {
@@ -174,6 +180,7 @@ class ModelCard:
             "least_confidence": self.least_confidence,
             "weights_sha256": self.weights_sha256,
             **({"likeness": self.likeness.to_json()} if self.likeness else {}),
+            **({"marks": dataclasses.asdict(self.marks)} if self.marks else {}),
         }
 
 
@@ -181,7 +188,7 @@ def card_from_json(data: bytes, place: str) -> ModelCard:
     """The card that to_json wrote. Raises UserError, naming the place, for anything else."""
     try:
         told = json.loads(data)
-        known, same_rules = told["format"] in (WITHOUT_LIKENESS, FORMAT), _same_rules(told)
+        known, same_rules = told["format"] in (WITHOUT_LIKENESS, WITHOUT_MARKS, FORMAT), _same_rules(told)
         card = _card(told) if known and same_rules else None
     except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         _refuse(place, f"{MODEL_FILE} is damaged or was not written by samplecnn ({_one_line(error)}): train again")
@@ -197,6 +204,10 @@ def card_from_json(data: bytes, place: str) -> ModelCard:
 
 def _same_rules(told: Mapping[str, Any]) -> bool:
     return told.get("normalisation") == NORMALISATION and told.get("activity") == activity_rule()
+
+
+def _has_likeness(told: Mapping[str, Any]) -> bool:
+    return told["format"] == WITHOUT_MARKS or (told["format"] == FORMAT and "likeness" in told)
 
 
 def _card(told: Mapping[str, Any]) -> ModelCard:
@@ -215,7 +226,8 @@ def _card(told: Mapping[str, Any]) -> ModelCard:
         temperature=float(told["temperature"]),
         cuts=tuple(float(cut) for cut in told["cuts"]),
         least_confidence=float(told["least_confidence"]),
-        likeness=likeness_from_json(told["likeness"]) if told["format"] == FORMAT else None,
+        likeness=likeness_from_json(told["likeness"]) if _has_likeness(told) else None,
+        marks=MarkMap(**told["marks"]) if told["format"] == FORMAT else None,
         training_data=str(told["training_data"]),
         metrics=dict(told["metrics"]),
         versions=dict(told["versions"]),

@@ -7,6 +7,7 @@ import pytest
 from samplecnn.calibration import HIGHEST, Heard, calibrate, fit_temperature, least_confidence, stated_by_shares
 from samplecnn.course import COURSE
 from samplecnn.folds import Split, splits
+from samplecnn.marks import GivenMarks, mark_scale
 from samplecnn.merge import expected_score
 from samplecnn.metrics import confidence_p, log_loss
 
@@ -222,3 +223,24 @@ def test_what_cannot_be_heard_is_not_graded():
     heard_R, grade_R = heard(np.random.default_rng(3), 1.0, recordings=9)
     graded_R = calibrate([None, *heard_R[1:]], grade_R, alone(grade_R), folds(np.arange(9) % 3), 3, HEAD).graded_R
     assert graded_R.tolist() == [False] + [True] * 8
+
+
+def test_a_recording_s_own_fold_has_no_say_in_the_mark_that_it_is_told():
+    heard_R, grade_R = heard(np.random.default_rng(1), 3.0)
+    fold_R, scale = np.arange(len(grade_R)) % 4, mark_scale("high", "0,100", "equal", 3)
+    mark_R = 40 + 20.0 * grade_R
+    one, other = (
+        calibrate(heard_R, grade_R, alone(grade_R), folds(fold_R), 3, HEAD, GivenMarks(given_R, scale))
+        for given_R in (mark_R, np.where(fold_R == 2, 100 - mark_R, mark_R))
+    )
+    assert (one.mark_RM[fold_R == 2] == other.mark_RM[fold_R == 2]).all()
+    assert (one.mark_RM[fold_R != 2] != other.mark_RM[fold_R != 2]).any()
+    within_R = (one.mark_RM[:, 1] <= mark_R) & (mark_R <= one.mark_RM[:, 2])
+    assert within_R.mean() == pytest.approx(0.9, abs=0.06)
+    assert one.marks.slope > 0
+
+
+def test_without_marks_none_are_told():
+    heard_R, grade_R = heard(np.random.default_rng(1), 3.0)
+    found = calibrate(heard_R, grade_R, alone(grade_R), folds(np.arange(len(grade_R)) % 4), 3, HEAD)
+    assert (found.marks, found.mark_RM) == (None, None)

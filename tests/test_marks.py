@@ -3,6 +3,8 @@ import pytest
 
 from samplecnn.errors import UserError
 from samplecnn.labels import Label, LabelSettings, read_labels
+from samplecnn.marks import GivenMarks, MarkMap, half_of, mark_scale, told
+from samplecnn.metrics import evaluate_marks
 
 MARKED = "recording,mark\n" + "".join(f"take {take},{mark}\n" for take, mark in enumerate((55, 60, 72.5, 80, 95, 41)))
 
@@ -107,3 +109,59 @@ def test_marks_that_cannot_be_meant_are_refused_in_one_line(text, settings, word
 def test_flags_that_say_nothing_are_refused(settings, words):
     with pytest.raises(UserError, match=words):
         LabelSettings(**settings)
+
+
+@pytest.mark.parametrize("best", ["high", "low"])
+def test_the_way_from_score_to_mark_is_found_and_never_falls_with_quality(best):
+    rng = np.random.default_rng(0)
+    score_R = rng.random(200)
+    sign = 1 if best == "high" else -1
+    given = GivenMarks(50 + sign * 30 * score_R + rng.normal(0, 2, 200), mark_scale(best, "0,100", "equal", 3))
+    found = given.fitted(score_R, np.arange(200))
+    assert (found.offset, found.slope) == pytest.approx((50, sign * 30), abs=1.5)
+    assert (found.least, found.most) == (0, 100)
+    backwards = given.fitted(1 - score_R, np.arange(200))
+    assert (backwards.slope, backwards.offset) == (0, pytest.approx(given.mark_R.mean()))
+    assert given.fitted(np.full(200, 0.5), np.arange(200)).slope == 0
+
+
+def test_a_mark_and_its_interval_stay_in_the_jurys_range():
+    line = MarkMap(offset=40, slope=70, half=15, least=0, most=100)
+    assert line.told(0.5) == (75, 60, 90)
+    assert line.told(1.0) == (100, 85, 100)
+    without_range = GivenMarks(np.array([3.0, 9.0, 6.0]), mark_scale("high", "any", "equal", 3))
+    found = without_range.fitted(np.array([0.1, 0.9, 0.5]), np.arange(3))
+    assert (found.least, found.most) == (3, 9)
+
+
+@pytest.mark.parametrize("numbers", [{"slope": float("nan")}, {"half": -1}, {"least": 5, "most": 4}])
+def test_a_way_that_is_none_is_refused(numbers):
+    with pytest.raises(ValueError, match="finite numbers"):
+        MarkMap(**({"offset": 0, "slope": 1, "half": 1, "least": 0, "most": 10} | numbers))
+
+
+def test_nine_marks_of_ten_lie_in_the_interval_even_if_it_was_learnt_from_few():
+    rng = np.random.default_rng(0)
+    within = []
+    for _ in range(4_000):
+        off_R = rng.standard_normal(20)
+        within.append(abs(rng.standard_normal()) <= half_of(off_R))
+    assert np.mean(within) == pytest.approx(19 / 21, abs=0.015)  # the 19th of 20
+
+
+def test_marks_told_are_held_against_marks_given():
+    rng = np.random.default_rng(0)
+    given_R = rng.normal(60, 10, 300)
+    noisy_R = given_R + rng.normal(0, 5, 300)
+    groups = [[str(i // 3) for i in range(300)]]
+    line_RM = np.stack([noisy_R, noisy_R - 8, noisy_R + 8], axis=1)
+    line_RM[7] = np.nan
+    found = evaluate_marks(given_R, line_RM, groups, 0)
+    assert found.recordings == 299
+    assert found.r2.value == pytest.approx(0.75, abs=0.07)
+    assert found.r2.low < found.r2.value < found.r2.high
+    assert found.spearman.value == pytest.approx(0.88, abs=0.04)
+    assert (found.within, found.width) == (pytest.approx(0.89, abs=0.05), pytest.approx(16))
+    one = told(MarkMap(60, 0, 10, 0, 100), np.zeros(300))
+    assert evaluate_marks(given_R, one, groups, 0).spearman.value == 0
+    assert evaluate_marks(given_R, one, groups, 0).r2.value == pytest.approx(0, abs=0.02)

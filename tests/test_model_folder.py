@@ -12,6 +12,7 @@ from samplecnn.architecture import NETWORK_NAMES, Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
 from samplecnn.errors import UserError
 from samplecnn.likeness import fit_likeness
+from samplecnn.marks import MarkMap
 from samplecnn.model_folder import ModelCard, card_from_json, load, publish, trained_on, use
 from samplecnn.network import SampleCNN
 from samplecnn.network.blocks import BLOCKS
@@ -112,6 +113,25 @@ def test_a_model_that_knows_playing_from_noise_comes_back_and_is_another(place, 
     told["likeness"]["measures"][0] = "magic"
     file.write_text(json.dumps(told))
     with pytest.raises(UserError, match="other measures of sound"):
+        load(place)
+
+
+@pytest.mark.parametrize("knows_noise", [False, True])
+def test_a_model_that_tells_marks_comes_back_and_is_another(place, tmp_path, knows_noise):
+    measures_RM = np.random.default_rng(0).normal(size=(12, len(MEASURES)))
+    likeness = fit_likeness(measures_RM, [str(i) for i in range(12)]) if knows_noise else None
+    marks = MarkMap(offset=40.0, slope=50.0, half=9.5, least=0.0, most=100.0)
+    card = publish(place, dataclasses.replace(CARD, likeness=likeness, marks=marks), _weights())
+
+    again, _ = load(place)
+    assert (again.marks, again.likeness) == (marks, likeness)
+    assert card.model_id != dataclasses.replace(card, marks=None).model_id
+    file = tmp_path / "deep" / "model" / card.model_id / MODEL_FILE
+    told = json.loads(file.read_text())
+    assert told["format"] == 8
+    told["marks"]["half"] = -1
+    file.write_text(json.dumps(told))
+    with pytest.raises(UserError, match="damaged"):
         load(place)
 
 
@@ -385,8 +405,8 @@ DAMAGES = {
     "a terabyte": (_forge(widths=(65536,) * 5), r"does not fit .*first\.weight"),
     "an unknown merge parameter": (_edit(lambda told: told["merge"]["parameters"].update(x=1)), "damaged"),
     "an impossible plan": (_edit(lambda told: told["network"]["plan"].update(stride=10**9)), "damaged"),
-    "a later format": (_edit(lambda told: told.update(format=8)), "has format 8, this version reads 7: update"),
-    "an earlier format": (_edit(lambda told: told.update(format=5)), "has format 5, this version reads 7: train again"),
+    "a later format": (_edit(lambda told: told.update(format=9)), "has format 9, this version reads 8: update"),
+    "an earlier format": (_edit(lambda told: told.update(format=5)), "has format 5, this version reads 8: train again"),
     "other rules": (_edit(lambda told: told["activity"].update(frame_s=0.1)), "other rules of silence and level"),
     "grades swapped by hand": (_edit(lambda told: told.update(grades=["B", "A", "C"])), "changed after it was written"),
     "other weights": (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"12345678"), "does not belong to"),

@@ -145,13 +145,13 @@ def _evaluated(
     }
     for name in heard:
         heard_R = [heard[name].heard.get(recording) for recording in data.recordings]
-        found = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head)
-        predicted[name] = Predicted(found.probs_RG, found.grade_R, heard[name].cpu_s, found.graded_R)
+        found = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head, data.marks)
+        predicted[name] = Predicted(found.probs_RG, found.grade_R, heard[name].cpu_s, found.graded_R, found.mark_RM)
     name = _grader(network_settings)
     merge = _most_chosen(heard[name])
     # The model that is trained on all has one rule: what it is calibrated by must have been merged by the same.
     heard_R = [_merged_by(merge, heard[name], recording) for recording in data.recordings]
-    of_model = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head)
+    of_model = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head, data.marks)
     model = Model(
         name,
         data.fingerprint(network_settings, fit_settings, starter),
@@ -159,6 +159,7 @@ def _evaluated(
         of_model.temperature,
         tuple(of_model.cuts_K.tolist()),
         of_model.least_confidence,
+        of_model.marks,
     )
     chosen = Counter(merging.chosen for merging in heard[name].merging.values())
     told = ", ".join(f"{rule} ({count} recordings)" for rule, count in sorted(chosen.items()))
@@ -182,6 +183,7 @@ def _evaluated(
         segments.sample_rate,
         seed,
         data.agreement,
+        data.marks.mark_R if data.marks else None,
     )
     return score_graders(task, predicted, model, described)
 

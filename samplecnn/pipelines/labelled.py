@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.contract import RECORDING, VERSION
 from samplecnn.flags import settings_dict
 from samplecnn.labels import Label, LabelSettings, join, read_labels, require_gradable
+from samplecnn.marks import GivenMarks
 from samplecnn.pipelines.runtime import some_names
 from samplecnn.raters import Agreement
 from samplecnn.recipe import NO_STARTER, FitSettings
@@ -27,7 +29,8 @@ class Labelled:
     """The recordings that have both segments and a label, by name; grade_R: index, 0 = worst.
 
     group_CR: their groups by each column that splits keep apart; the first one's is the one that training parts by.
-    weight_R: how much each counts in training; agreement: of the raters, where there are several.
+    weight_R: how much each counts in training; agreement: of the raters, where there are several; marks: where
+    people gave any.
     """
 
     folder: SegmentsFolder
@@ -38,6 +41,7 @@ class Labelled:
     weight_R: npt.NDArray[np.float64]
     grades: tuple[str, ...]
     agreement: Agreement | None
+    marks: GivenMarks | None = None
 
     def fingerprint(
         self, network: NetworkSettings, fit: FitSettings, starter: Starter | None, seed: int | None = None
@@ -47,7 +51,7 @@ class Labelled:
         rows = [
             list(row) for row in zip(self.recordings, self.versions, self.grade_R.tolist(), *self.group_CR, strict=True)
         ]
-        whole = {
+        whole: dict[str, Any] = {
             "recordings": rows,
             "grades": self.grades,
             "segments": settings_dict(self.folder.settings),
@@ -61,6 +65,9 @@ class Labelled:
         }
         if self.agreement:  # without raters a fingerprint is what it was before there were any
             whole["weights"] = self.weight_R.tolist()
+        if self.marks:
+            scale = self.marks.scale
+            whole["marks"] = [self.marks.mark_R.tolist(), scale.best, str(scale.least), str(scale.most)]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -90,7 +97,15 @@ def labelled(segments: str, labels: str, settings: LabelSettings) -> Labelled:
         weight_R=np.array([joined.labels[name].weight for name in recordings]),
         grades=settings.names,
         agreement=told.agreement,
+        marks=_marks([joined.labels[name].mark for name in recordings], settings),
     )
+
+
+def _marks(given: list[float | None], settings: LabelSettings) -> GivenMarks | None:
+    """All recordings have a mark, or none has (read_labels)."""
+    if None in given:
+        return None
+    return GivenMarks(np.array(given, np.float64), settings.marks())
 
 
 def _groups(label: Label) -> tuple[str, ...]:

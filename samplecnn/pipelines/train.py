@@ -132,6 +132,7 @@ def _calibrated(card: ModelCard, calibration: Calibration | None) -> ModelCard:
         temperature=calibration.temperature,
         cuts=calibration.cuts,
         least_confidence=calibration.least_confidence,
+        marks=calibration.marks,
         metrics={**card.metrics, "evaluation": calibration.evaluation},
     )
 
@@ -145,8 +146,8 @@ def _told(calibration: Calibration | None) -> str:
 
 
 def _same(calibration: Calibration, card: ModelCard) -> bool:
-    one = calibration.merge, calibration.temperature, calibration.cuts, calibration.least_confidence
-    return one == (card.merge, card.temperature, card.cuts, card.least_confidence)
+    one = calibration.merge, calibration.temperature, calibration.cuts, calibration.least_confidence, calibration.marks
+    return one == (card.merge, card.temperature, card.cuts, card.least_confidence, card.marks)
 
 
 def _settled(model: str, card: ModelCard, network: Hearing, calibration: Calibration | None) -> str:
