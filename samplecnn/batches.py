@@ -19,7 +19,7 @@ import torch
 from pyarrow import fs
 from torch import Tensor
 
-from samplecnn.contract import RECORDING, SILENT_SEGMENT_ACTIVITY, frames_of
+from samplecnn.contract import FRAMES_PER_S, RECORDING, SILENT_SEGMENT_ACTIVITY, frames_of
 from samplecnn.errors import JobError
 from samplecnn.folds import holdout
 from samplecnn.labels import Label
@@ -123,6 +123,7 @@ def read_recordings(
                 waveform_T, active_F = rebuild(table)
             except ValueError as error:
                 raise JobError(f"{name}: its segments cannot be put together ({error}): prepare again") from None
+            waveform_T, active_F = _judged(waveform_T, active_F, labels[name].part, settings.sample_rate)
             windows, gain = audible_windows(waveform_T, active_F, settings)
             silent = windows.activity_S.max() < SILENT_SEGMENT_ACTIVITY
             if silent or seconds_of_playing(active_F) < settings.least_playing_s:
@@ -154,6 +155,15 @@ def read_recordings(
         groups=tuple(labels[name].group for name in names),
         left_out=tuple(sorted(left_out)),
     )
+
+
+def _judged(waveform_T: Float32, active_F: Bool, part: tuple[float, float] | None, rate: int) -> tuple[Float32, Bool]:
+    """The part of a recording that was judged, to the nearest frame; all of it without one."""
+    if part is None:
+        return waveform_T, active_F
+    first, last = (round(second * FRAMES_PER_S) for second in part)
+    kept_T = waveform_T[first * rate // FRAMES_PER_S : last * rate // FRAMES_PER_S]
+    return kept_T, active_F[first:][: frames_of(len(kept_T), rate)]
 
 
 def held_back(recordings: RecordingSet, seed: int) -> tuple[RecordingSet, RecordingSet | None]:

@@ -40,6 +40,7 @@ RECORDING = "recording"  # path relative to the recordings root, "/" between fol
 VERSION = "version"  # GCS generation; locally a hash of the content
 SEGMENT = "segment"  # 0-based
 START_S = "start_s"
+END_S = "end_s"  # in labels.csv: where the part ends that was judged
 PLAYING_S = "playing_s"  # active frames of a whole recording
 VALID_SAMPLES = "valid_samples"  # the rest of the waveform is zero padding
 SAMPLE_RATE = "sample_rate"  # Hz

@@ -20,7 +20,7 @@ S = TypeVar("S")
 PLACES = {
     "recordings": "folder or gs://bucket/prefix that holds the recordings",
     "segments": "folder or gs://bucket/prefix of the segments",
-    "labels": "CSV file with the columns recording, grade or mark, and perhaps rater,performer,piece,session",
+    "labels": "CSV file with the columns recording, grade or mark, perhaps rater,start_s,end_s,performer,piece,session",
     "model": "folder or gs://bucket/prefix of the model",
     "candidate": "folder or gs://bucket/prefix of a model that may take over",
     "models": "folder or gs://bucket/prefix of models, the current one among them",

@@ -8,13 +8,14 @@ Labels are joined when a model is trained or evaluated, so that correcting one d
 """
 
 import logging
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from samplecnn.contract import GRADE, MARK, PERFORMER, PIECE, RATER, RECORDING, match_key
+from samplecnn.contract import END_S, GRADE, MARK, PERFORMER, PIECE, RATER, RECORDING, START_S, match_key
 from samplecnn.errors import UserError
 from samplecnn.flags import flag
 from samplecnn.marks import ANY, EQUAL, HIGH, LOW, MarkedGrade, MarkScale, mark_scale, require_one_order
@@ -68,7 +69,8 @@ class Label:
     """One labelled recording: grade is an index (0 = worst); recordings of one group are never parted by a split.
 
     further: its groups by further columns, where splits keep several apart (folds.splits). weight: how much it counts
-    in training, 1 on average; mark: in the jury's own range, None where none was given.
+    in training, 1 on average; mark: in the jury's own range, None where none was given;
+    part: start and end, in s, of what was judged, None: the whole.
     """
 
     recording: str
@@ -77,6 +79,7 @@ class Label:
     further: tuple[str, ...] = ()
     weight: float = 1.0
     mark: float | None = None
+    part: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,10 +141,15 @@ def read_labels(data: bytes, place: str, settings: LabelSettings) -> Labels:
         key = match_key(name)
         # An empty cell groups the recording with nothing but itself.
         group, *further = (row[column] or f"{RECORDING} {key}" for column in columns)
-        rating = _Rating(Label(name, 0, group, tuple(further)), rater, grade, quality)
+        label = Label(name, 0, group, tuple(further), part=_part(row, name, place))
+        rating = _Rating(label, rater, grade, quality)
         if rated and not rater:
             raise UserError(f"{place}, label {number}: no {RATER} named, as the others have")
-        if labels.setdefault(key, rating.label) != rating.label:
+        if labels.setdefault(key, label).part != label.part:
+            raise UserError(
+                f"{place}: {name!r} stands there with two parts: a recording can have one label, of one part"
+            )
+        if labels[key] != label:
             what = f" in {' or '.join(columns)}" if rated else ""
             raise UserError(f"{place}: {name!r} stands there twice and differs{what}: keep one line of it")
         if ratings.setdefault((key, rater), rating) != rating:
@@ -156,6 +164,23 @@ def read_labels(data: bytes, place: str, settings: LabelSettings) -> Labels:
         log.warning("%s: %d lines repeat another and count once", place, len(rows) - len(ratings))
     log.info("splits keep each %s on one side (--group)", " and each ".join(columns))
     return _labels(ratings, list(labels), settings, place)
+
+
+def _part(row: dict[str, str], recording: str, place: str) -> tuple[float, float] | None:
+    """An empty start is the beginning, and both empty the whole recording."""
+    start, end = row.get(START_S, ""), row.get(END_S, "")
+    if not (start or end):
+        return None
+    try:
+        found = float((start or "0").replace(",", ".")), float(end.replace(",", "."))
+    except ValueError:
+        found = math.nan, math.nan
+    if not 0 <= found[0] < found[1] < math.inf:
+        raise UserError(
+            f"{place}: the part of {recording!r} from {start or 0!s} to {end or 'nowhere'} s is none: {START_S} must "
+            f"be 0 or more, and {END_S} after it"
+        )
+    return found
 
 
 def _grade(text: str, name: str, settings: LabelSettings, place: str) -> int:

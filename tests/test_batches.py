@@ -168,3 +168,16 @@ def test_a_batch_is_normalised_padded_and_carries_its_keys(tmp_path):
         piece_T = recordings.waveform(i)[start : start + 500] * recordings.gain_R[i]
         assert np.array_equal(row_T[: len(piece_T)], piece_T)
         assert not row_T[len(piece_T) :].any()
+
+
+@pytest.mark.parametrize("rate", [500, 22_050])
+def test_of_a_recording_only_the_part_that_was_judged_is_learnt_from(tmp_path, rate):
+    settings = SegmentSettings(sample_rate=rate, segment_s=1.0, hop_s=1.0)
+    wave_T = np.concatenate([tone(4, 0, 1, rate), tone(4, 2, 2, rate)])
+    path = write_shard(tmp_path / "shard.parquet", {"a.wav": wave_T, "b.wav": wave_T}, settings)
+    labels = {"a.wav": Label("a.wav", 0, "a", part=(4.0, 7.0)), "b.wav": Label("b.wav", 2, "b")}
+    found = read_recordings(fs.LocalFileSystem(), [path], labels, settings, str(tmp_path))
+    assert found.length_R.tolist() == [3 * rate, 8 * rate]
+    np.testing.assert_allclose(found.waveform(0), wave_T[4 * rate : 7 * rate], atol=1e-6)
+    assert len(found.active_RF[0]) == 60
+    assert found.windows(0).start_S.max() <= 2 * rate

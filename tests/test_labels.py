@@ -143,3 +143,27 @@ def test_one_rating_a_recording_is_its_grade_whoever_gave_it():
 def test_ratings_that_contradict_each_other_are_refused(line, words):
     with pytest.raises(UserError, match=words):
         read_labels(f"{RATED}{line}\n".encode(), "labels.csv", SETTINGS)
+
+
+def test_a_label_may_be_of_a_part():
+    text = "recording,grade,start_s,end_s\na,A,10,42.5\nb,C,,30\nc,B,,\n"
+    assert [label.part for label in read(text)] == [(10, 42.5), (0, 30), None]
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("30,10", "the part of 'a' from 30 to 10 s is none"),
+        ("-1,10", "from -1 to 10"),
+        ("3,", "from 3 to nowhere"),
+        ("x,10", "from x to 10"),
+    ],
+)
+def test_a_part_that_is_none_is_refused(part, words):
+    with pytest.raises(UserError, match=words):
+        read(f"recording,grade,start_s,end_s\na,A,{part}\nb,C,,\n")
+
+
+def test_two_parts_of_a_recording_are_refused():
+    with pytest.raises(UserError, match="'a' stands there with two parts"):
+        read("recording,grade,start_s,end_s\na,A,0,10\na,B,5,20\n")

@@ -3,14 +3,15 @@
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from samplecnn.architecture import NetworkSettings, plan_for
-from samplecnn.contract import RECORDING, VERSION
+from samplecnn.contract import DURATION_S, RECORDING, VERSION
+from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
 from samplecnn.labels import Label, LabelSettings, join, read_labels, require_gradable
 from samplecnn.marks import GivenMarks
@@ -23,6 +24,8 @@ from samplecnn.store import read_file
 
 log = logging.getLogger(__name__)
 
+PART_SLACK_S = 0.5  # people round the end of a recording up
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -30,7 +33,7 @@ class Labelled:
 
     group_CR: their groups by each column that splits keep apart; the first one's is the one that training parts by.
     weight_R: how much each counts in training; agreement: of the raters, where there are several; marks: where
-    people gave any.
+    people gave any; part_R: start and end, in s, of what was judged, None: the whole.
     """
 
     folder: SegmentsFolder
@@ -42,6 +45,7 @@ class Labelled:
     grades: tuple[str, ...]
     agreement: Agreement | None
     marks: GivenMarks | None = None
+    part_R: list[tuple[float, float] | None] = field(default_factory=list)
 
     def fingerprint(
         self, network: NetworkSettings, fit: FitSettings, starter: Starter | None, seed: int | None = None
@@ -65,6 +69,8 @@ class Labelled:
         }
         if self.agreement:  # without raters a fingerprint is what it was before there were any
             whole["weights"] = self.weight_R.tolist()
+        if any(self.part_R):
+            whole["parts"] = self.part_R
         if self.marks:
             scale = self.marks.scale
             whole["marks"] = [self.marks.mark_R.tolist(), scale.best, str(scale.least), str(scale.most)]
@@ -88,6 +94,7 @@ def labelled(segments: str, labels: str, settings: LabelSettings) -> Labelled:
     require_gradable(joined.labels, settings, labels)
     version = dict(zip(folder.recordings[RECORDING].to_pylist(), folder.recordings[VERSION].to_pylist(), strict=True))
     recordings = sorted(joined.labels)
+    _require_parts_within(joined.labels, folder, labels)
     return Labelled(
         folder=folder,
         recordings=recordings,
@@ -97,8 +104,18 @@ def labelled(segments: str, labels: str, settings: LabelSettings) -> Labelled:
         weight_R=np.array([joined.labels[name].weight for name in recordings]),
         grades=settings.names,
         agreement=told.agreement,
+        part_R=[joined.labels[name].part for name in recordings],
         marks=_marks([joined.labels[name].mark for name in recordings], settings),
     )
+
+
+def _require_parts_within(labels: dict[str, Label], folder: SegmentsFolder, place: str) -> None:
+    """Raises UserError where a part is judged that a recording has not."""
+    durations = zip(*(folder.recordings[name].to_pylist() for name in (RECORDING, DURATION_S)), strict=True)
+    for name, duration_s in durations:
+        part = labels[name].part if name in labels else None
+        if part and part[1] > duration_s + PART_SLACK_S:
+            raise UserError(f"{place}: the part of {name!r} ends at {part[1]:g} s, the recording at {duration_s:.1f} s")
 
 
 def _marks(given: list[float | None], settings: LabelSettings) -> GivenMarks | None:

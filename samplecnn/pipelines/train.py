@@ -172,9 +172,9 @@ def _trained_already(model: str, run: str) -> tuple[ModelCard, Hearing] | None:
 def recording_set(data: Labelled, folder: str) -> RecordingSet:
     """The labelled recordings, rebuilt into a file in `folder`."""
     labels = {
-        name: Label(name, int(grade), group, weight=float(weight))
-        for name, grade, group, weight in zip(
-            data.recordings, data.grade_R, data.group_CR[0], data.weight_R, strict=True
+        name: Label(name, int(grade), group, weight=float(weight), part=part)
+        for name, grade, group, weight, part in zip(
+            data.recordings, data.grade_R, data.group_CR[0], data.weight_R, data.part_R, strict=True
         )
     }
     return read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)

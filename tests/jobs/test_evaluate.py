@@ -6,14 +6,17 @@ import pytest
 
 from samplecnn.architecture import NetworkSettings
 from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, ONSETS, OUTER
-from samplecnn.contract import METRICS_CSV, METRICS_JSON, PREDICTIONS_CSV, RECORDING
+from samplecnn.contract import DURATION_S, METRICS_CSV, METRICS_JSON, PREDICTIONS_CSV, RECORDING
 from samplecnn.errors import UserError
 from samplecnn.evaluation import MAJORITY, EvaluationSettings
 from samplecnn.labels import LabelSettings
 from samplecnn.pipelines import evaluate as evaluating
 from samplecnn.pipelines.evaluate import evaluate
+from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.pipelines.prepare import prepare
+from samplecnn.pipelines.train import recording_set
 from samplecnn.recipe import FitSettings
+from samplecnn.segment_folder import open_segments
 from samplecnn.segments import SegmentSettings
 from samplecnn.tables import read_csv
 
@@ -143,3 +146,32 @@ def test_a_network_that_does_not_fit_the_segments_is_refused_before_anything_is_
 def test_an_unknown_group_is_refused(segments, recordings, tmp_path):
     with pytest.raises(UserError, match="--group teacher"):
         evaluated(segments, recordings[1], tmp_path, group="teacher")
+
+
+def test_of_a_part_that_was_judged_nothing_else_is_learnt_from_and_one_past_the_end_is_refused(
+    segments, recordings, tmp_path
+):
+    folder = open_segments(segments).recordings
+    duration = dict(zip(*(folder[name].to_pylist() for name in (RECORDING, DURATION_S)), strict=True))
+    rows = read_csv(Path(recordings[1]).read_bytes(), "labels")
+    labels = tmp_path / "labels.csv"
+
+    def learnt_from(end_s: float) -> Labelled:
+        lines = [f"{row['recording']},{row['grade']},," for row in rows]
+        lines[0] = f"{rows[0]['recording']},{rows[0]['grade']},0,{end_s}"
+        labels.write_text("\n".join(["recording,grade,start_s,end_s", *lines]) + "\n")
+        return labelled(segments, str(labels), LabelSettings())
+
+    name = rows[0]["recording"]
+    half = round(duration[name] / 2)
+    part, whole = learnt_from(half), labelled(segments, str(recordings[1]), LabelSettings())
+    names = part.recordings
+    length_R = recording_set(part, str(tmp_path)).length_R
+    (tmp_path / "whole").mkdir()
+    whole_R = recording_set(whole, str(tmp_path / "whole")).length_R
+    assert [a for a, b, c in zip(names, length_R, whole_R, strict=True) if b != c] == [name]
+    assert length_R[names.index(name)] == half * 100
+    asked = (NetworkSettings(), FIT, None)
+    assert part.fingerprint(*asked) != whole.fingerprint(*asked)
+    with pytest.raises(UserError, match=f"the part of '{name}' ends at {duration[name] + 9:g} s"):
+        learnt_from(duration[name] + 9)
