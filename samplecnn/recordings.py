@@ -30,6 +30,7 @@ from samplecnn.commits import (
     withdrawn,
 )
 from samplecnn.contract import RECORDING, VERSION, is_recording_name, spell_name
+from samplecnn.erased import Erased
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.store import Entry, Store
 
@@ -84,14 +85,15 @@ class Plan:
     passed: list[dict[str, Any]] = field(default_factory=list)
 
 
-def plan(store: Store, known: pa.Table, leave_out: Sequence[str] = ()) -> Plan:
+def plan(store: Store, known: pa.Table, leave_out: Sequence[str] = (), erased: Erased | None = None) -> Plan:
     """Compare the recordings of a place with the log.
 
     known: rows of commits.ITEMS_SCHEMA that count as known (all of a log, or those of one model). leave_out: places
-    whose files are none of the recordings, where they lie inside (the output folders).
+    whose files are none of the recordings, where they lie inside (the output folders). erased: files that are left
+    alone like what is no recording.
     Raises UserError for a place that does not exist.
     """
-    pages = _Pages(store, [prefix for prefix in map(store.inside, leave_out) if prefix])
+    pages = _Pages(store, [prefix for prefix in map(store.inside, leave_out) if prefix], erased or Erased())
     listed = pa.concat_tables([_LISTED.empty_table(), *pages]).combine_chunks()
     if not len(listed) and not store.exists():  # asked only now: in a bucket it costs a request
         raise UserError(f"--recordings {store.url()}: no such folder, or nothing in it: check the path")
@@ -138,8 +140,8 @@ def _touched(listed: pa.Table, standing: pa.Table, read: pa.Table) -> dict[tuple
 class _Pages:
     """The recordings of a place as Arrow tables (_LISTED), a page at a time; counts the other files on the way."""
 
-    def __init__(self, store: Store, leave_out: list[str]) -> None:
-        self._store, self._leave_out = store, tuple(leave_out)
+    def __init__(self, store: Store, leave_out: list[str], erased: Erased) -> None:
+        self._store, self._leave_out, self._erased = store, tuple(leave_out), erased
         self.ignored = 0
 
     def __iter__(self) -> Iterator[pa.Table]:
@@ -158,7 +160,7 @@ class _Pages:
         for entry in self._store.list():
             if entry.name.startswith(self._leave_out):
                 continue
-            if is_recording_name(entry.name):
+            if is_recording_name(entry.name) and not self._erased.holds(spell_name(entry.name)):
                 yield entry
             else:
                 self.ignored += 1

@@ -139,6 +139,12 @@ def _read_staged(filesystem: Any, full_path: str, path: str, settings: SegmentSe
     return Staged(path.rpartition("/")[2], path, meta.num_rows, json.loads(keys[OUTCOMES_KEY]))
 
 
+def outcomes_of(metadata: pq.FileMetaData) -> list[str]:
+    """The recordings that were tried for a shard, from its metadata; none for any other Parquet file."""
+    told = (metadata.metadata or {}).get(OUTCOMES_KEY, b"[]")
+    return [item[RECORDING] for item in json.loads(told)]
+
+
 def settings_json(settings: SegmentSettings) -> bytes:
     """The settings as they stand in a shard's metadata."""
     return json.dumps(settings_dict(settings), sort_keys=True).encode()

@@ -21,6 +21,7 @@ JOBS = (
     "evaluate",
     "grade",
     "correct",
+    "erase",
     "promote",
     "report",
     "pretrain",

@@ -1,4 +1,4 @@
-"""The commit log of a segments or grades folder: manifests/<n>.json, each created once, never changed.
+"""The commit log of a segments or grades folder: manifests/<n>.json, each created once, changed by erasure alone.
 
 Notable: creating manifest n+1 if it does not exist is the only commit there is. Readers trust only parts that a
 manifest names, so a crash leaves orphans and never half a result; of two runs that try the same number one wins, and
@@ -37,6 +37,7 @@ from samplecnn.commits.state import (
     restamped,
     standing,
     withdrawn,
+    without_erased,
 )
 
 __all__ = [
@@ -72,4 +73,5 @@ __all__ = [
     "snapshot_number",
     "standing",
     "withdrawn",
+    "without_erased",
 ]

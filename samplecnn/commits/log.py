@@ -1,5 +1,6 @@
 """Reading and appending manifests; the only place that writes to the log."""
 
+import contextlib
 import json
 import logging
 import secrets
@@ -25,6 +26,7 @@ from samplecnn.commits.state import (
     fold,
     of_no_content,
     require_same_settings,
+    without_erased,
 )
 from samplecnn.contract import MANIFESTS, MODEL_ID, RECORDING, VERSION
 from samplecnn.errors import JobError, LostRace, UserError
@@ -77,6 +79,7 @@ class CommitLog:
         removed: Sequence[str] = (),
         build: Callable[[list[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] | None = None,
         corrections: Sequence[Mapping[str, str]] = (),
+        erase: Sequence[str] = (),
     ) -> LogState:
         """Append one manifest; returns the log with it.
 
@@ -84,7 +87,8 @@ class CommitLog:
         complete. removed: paths of parts that are valid no more. If another run was first, items that it settled
         since `state()` are dropped, and build(the items left) returns the parts that hold no rows of the dropped ones.
         corrections: columns of CORRECTION_KEY; those that the log holds already are left out, and nothing else drops
-        one: where nothing is left of a commit of corrections, no manifest is made.
+        one: where nothing is left of a commit of corrections, no manifest is made. erase: names of recordings of which
+        nothing counts any more, before this manifest and after it, whoever commits it (`forget` takes them out).
 
         Raises LostRace if rows would have to be dropped and there is no build; UserError if the folder was begun with
         other settings meanwhile.
@@ -93,9 +97,13 @@ class CommitLog:
         token, only_corrections = secrets.token_hex(16), bool(corrections) and not items
         while True:
             require_same_settings(self._state, settings, self._store.url())
-            left = self._unsettled(run, items)
+            left = [one for one in self._unsettled(run, items) if not self._state.erased.holds(one[RECORDING])]
             if len(left) < len(items):
-                log.info("%d of %d items were settled by another run meanwhile", len(items) - len(left), len(items))
+                log.info(
+                    "%d of %d items were settled by another run meanwhile, or erased",
+                    len(items) - len(left),
+                    len(items),
+                )
                 if not left:
                     return self._state
                 if parts and build is None:
@@ -117,6 +125,7 @@ class CommitLog:
                 "parts": [dict(part) for part in parts],
                 "removed": list(removed),
                 **({"corrections": corrections} if corrections else {}),
+                **({"erased": self._state.erased.with_names(erase).to_json()} if erase else {}),
             }
             data = json.dumps(manifest).encode()
             try:
@@ -129,9 +138,61 @@ class CommitLog:
                 self._compact(token)
             return self._state
 
+    def forget(self, rows_of: Callable[[str], int | None]) -> int:
+        """Take the recordings that were erased out of every manifest, and away with snapshots that hold any; returns
+        how many files did. The one change that is ever made to a manifest: each keeps what else it says.
+
+        rows_of: how many rows a part has by now, None where it is gone. Killed at any moment and called again, it ends
+        the same.
+        """
+        self._refresh()
+        erased, changed = self._state.erased, 0
+        for number in range(1, self._state.last + 1):
+            blob = self._store.read(manifest_name(number))
+            manifest = json.loads(blob.data)
+            lists = [name for name in ("items", "corrections") if name in manifest]
+            kept = {name: [row for row in manifest[name] if not erased.holds(row[RECORDING])] for name in lists}
+            if any(len(kept[name]) < len(manifest[name]) for name in lists):
+                rows = {part["path"]: rows_of(part["path"]) for part in manifest["parts"]}
+                parts = [
+                    part if rows[part["path"]] is None else {**part, "rows": rows[part["path"]]}
+                    for part in manifest["parts"]
+                ]
+                data = json.dumps({**manifest, **kept, "parts": parts}).encode()
+                with contextlib.suppress(LostRace):  # another erasure was first with this one
+                    self._store.replace(manifest_name(number), data, blob.version)
+                changed += 1
+        for entry in list(self._store.list(f"{MANIFESTS}/")):
+            if snapshot.number_of(entry.name) is not None and self._remembers(entry.name):
+                self._store.delete(entry.name)
+                changed += 1
+        return changed
+
+    @staticmethod
+    def names_in_manifest(data: bytes) -> set[str]:
+        """The recordings of which a manifest says something. Raises ValueError where it is none."""
+        manifest = json.loads(data)
+        return {row[RECORDING] for name in ("items", "corrections") for row in manifest.get(name, [])}
+
+    @staticmethod
+    def names_in_snapshot(name: str, data: bytes) -> set[str]:
+        """The same of a snapshot; nothing where it cannot be read."""
+        found = snapshot.read(name, data)
+        tables = (found.state.items, found.state.corrections) if found else ()
+        return {recording for table in tables for recording in pc.unique(table[RECORDING]).to_pylist()}
+
+    def _remembers(self, name: str) -> bool:
+        """Does this snapshot hold a recording that was erased, or cannot be read?"""
+        found = self._snapshot(name)
+        if found is None:
+            return True
+        tables = (found.state.items, found.state.corrections)
+        return any(len(without_erased(table, self._state.erased)) < len(table) for table in tables)
+
     def _unknown(self, corrections: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
         """The corrections that the log does not hold, each once."""
         known = {tuple(row.values()) for row in self._state.corrections.select(CORRECTION_KEY).to_pylist()}
+        corrections = [row for row in corrections if not self._state.erased.holds(row[RECORDING])]
         new = {tuple(row[column] for column in CORRECTION_KEY): None for row in corrections}
         return [dict(zip(CORRECTION_KEY, key, strict=True)) for key in new if key not in known]
 

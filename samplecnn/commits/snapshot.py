@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from samplecnn.commits.state import AT, CORRECTIONS_SCHEMA, ITEMS_SCHEMA, LogState
 from samplecnn.contract import MANIFESTS
+from samplecnn.erased import Erased, erased_from_json
 from samplecnn.tables import parquet_bytes, read_parquet
 
 FORMAT = 2  # of a snapshot and of what folding means; another one is passed over
@@ -44,6 +45,7 @@ def written(state: LogState, token: str) -> tuple[str, bytes]:
         "token": token,
         "settings": state.settings,
         "parts": dict(state.parts),
+        **({"erased": state.erased.to_json()} if state.erased.hashes else {}),
         "corrections": [{**row, AT: row[AT].isoformat()} for row in state.corrections.to_pylist()],
     }
     data = parquet_bytes(state.items.replace_schema_metadata({_KEY: json.dumps(told)}))
@@ -62,7 +64,8 @@ def read(name: str, data: bytes) -> Snapshot | None:
     rows = [{**row, AT: datetime.fromisoformat(row[AT])} for row in told["corrections"]]
     corrections = pa.Table.from_pylist(rows, schema=CORRECTIONS_SCHEMA)
     items = items.replace_schema_metadata(None)
-    return Snapshot(LogState(told["last"], told["settings"], items, told["parts"], corrections), told["token"])
+    erased = erased_from_json(told["erased"]) if "erased" in told else Erased()
+    return Snapshot(LogState(told["last"], told["settings"], items, told["parts"], corrections, erased), told["token"])
 
 
 def _digest(data: bytes) -> str:

@@ -26,6 +26,7 @@ from samplecnn.contract import (
     WARNING,
     WHY,
 )
+from samplecnn.erased import Erased, erased_from_json
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.flags import flag_name
 
@@ -84,6 +85,7 @@ class LogState:
     settings: those of the first manifest, None before it. items: ITEMS_SCHEMA, one row a key (recording, version,
     model_id), as the last manifest that names it has it, in the order of those manifests. parts: path to rows of the
     parts that are valid, in the order of their commits. corrections: CORRECTIONS_SCHEMA, all that there ever were.
+    erased: recordings that no row is of any more, nor ever will be.
     """
 
     last: int = 0
@@ -91,29 +93,41 @@ class LogState:
     items: pa.Table = field(default_factory=ITEMS_SCHEMA.empty_table)
     parts: Mapping[str, int] = field(default_factory=dict)
     corrections: pa.Table = field(default_factory=CORRECTIONS_SCHEMA.empty_table)
+    erased: Erased = field(default_factory=Erased)
 
 
 def fold(state: LogState, manifests: Iterable[Mapping[str, Any]]) -> LogState:
     """The log with the manifests that come next."""
     tables, corrections = [state.items], [state.corrections]
     parts = dict(state.parts)
-    last, settings = state.last, state.settings
+    last, settings, erased = state.last, state.settings, state.erased
     for manifest in manifests:
         last += 1
         settings = manifest["settings"] if settings is None else settings
         rows = [{MODEL_ID: "", STAMP: "", **item, RUN: manifest["run"], MANIFEST: last} for item in manifest["items"]]
         tables.append(pa.Table.from_pylist(rows, schema=ITEMS_SCHEMA))
         if corrected := manifest.get("corrections"):
-            told = {AT: datetime.fromisoformat(manifest["committed_at"]), RUN: manifest["run"], MANIFEST: last}
-            corrections.append(pa.Table.from_pylist([{**row, **told} for row in corrected], schema=CORRECTIONS_SCHEMA))
+            by = {AT: datetime.fromisoformat(manifest["committed_at"]), RUN: manifest["run"], MANIFEST: last}
+            corrections.append(pa.Table.from_pylist([{**row, **by} for row in corrected], schema=CORRECTIONS_SCHEMA))
+        if told := manifest.get("erased"):
+            erased = erased_from_json(told)
         for path in manifest["removed"]:
             parts.pop(path, None)
         for part in manifest["parts"]:
             parts[part["path"]] = part["rows"]
     if last == state.last:
         return state
-    items = newest(pa.concat_tables(tables).combine_chunks(), ITEM_KEY)
-    return LogState(last, settings, items, parts, pa.concat_tables(corrections).combine_chunks())
+    items = newest(without_erased(pa.concat_tables(tables).combine_chunks(), erased), ITEM_KEY)
+    corrected_rows = without_erased(pa.concat_tables(corrections).combine_chunks(), erased)
+    return LogState(last, settings, items, parts, corrected_rows, erased)
+
+
+def without_erased(table: pa.Table, erased: Erased) -> pa.Table:
+    """The rows of recordings that were not erased. table: with a column of their names."""
+    if not erased.hashes:
+        return table
+    gone = erased.among(pc.unique(table[RECORDING]).to_pylist())
+    return table.filter(pc.invert(pc.is_in(table[RECORDING], pa.array(gone, pa.string())))) if gone else table
 
 
 def require_same_settings(state: LogState, settings: Mapping[str, Any], place: str) -> None:

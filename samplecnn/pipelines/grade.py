@@ -162,7 +162,8 @@ def plan_night(source: Store, state: LogState, model_id: str, *, new_only: bool,
         open_again = pc.or_(open_again, pc.or_(overruled, pc.and_(theirs, done)))
     column = items.schema.get_field_index(OUTCOME)
     outcomes = pc.if_else(open_again, "of another model", items[OUTCOME])
-    return plan(source, items.set_column(column, items.schema.field(column), outcomes), leave_out)
+    known = items.set_column(column, items.schema.field(column), outcomes)
+    return plan(source, known, leave_out, state.erased)
 
 
 def _standing(items: pa.Table, done: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -74,7 +74,7 @@ def prepare(recordings: str, segments: str, settings: SegmentSettings, workers: 
         state = commits.state()
         require_same_settings(state, settings_dict(settings), segments)
         segment_folder.finish_commit(target, state)
-        work = plan(source, state.items, leave_out=[segments])
+        work = plan(source, state.items, leave_out=[segments], erased=state.erased)
         require_recordings(work, recordings)
         run = _Run(target, lease, commits, state, settings, work)
         lease.check()
