@@ -30,6 +30,7 @@ from samplecnn.contract import (
     PLAYING_S,
     REASON,
     RECORDING,
+    REPORT_HTML,
     RMS_DBFS,
     SCORE,
     SKETCH,
@@ -40,6 +41,7 @@ from samplecnn.contract import (
 )
 from samplecnn.corrections import correct
 from samplecnn.errors import UserError
+from samplecnn.operations.night import MARK
 from samplecnn.pipelines import grade as grading
 from samplecnn.pipelines.grade_few import grade_few
 from samplecnn.sketch import NUMBERS
@@ -49,6 +51,7 @@ from tests.fixtures.audio import noise, tone, truncate, write_audio
 from tests.fixtures.files import allowed
 from tests.fixtures.jobs import RATE, kill_job_when, run_job, write_recordings
 from tests.fixtures.models import SETTINGS, publish
+from tests.fixtures.scripts import run_script
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
 # One worker of a kind: most of what a test waits for is workers that start, two at a time on two cores.
@@ -119,6 +122,19 @@ def test_a_few_recordings_graded_from_the_terminal_get_the_grades_of_the_folder(
     rows = [{**row, RECORDING: f"{recordings[0]}/{name}"} for name, row in sorted(latest(undisturbed).items())]
     width = width_of([row[RECORDING] for row in rows])
     assert sorted(lines) == sorted([heading(width), *(grade_line(row, width) for row in rows)])
+
+
+def test_a_night_in_which_nothing_is_new_ends_with_the_report(recordings, model, undisturbed, tmp_path):
+    grades = tmp_path / "grades"
+    shutil.copytree(undisturbed, grades)
+    ended = run_script("grade_night", "--recordings", recordings[0], "--model", model, "--grades", grades)
+    assert ended.returncode == 0, ended.stderr
+    kept, record, *counts, last = ended.stdout.splitlines()
+    assert kept.startswith("12 recordings: 0 graded, 12 kept")
+    assert json.loads(record.removeprefix(MARK))["counts"]["kept"] == 12
+    assert counts[0].endswith("0 not gradable, 0 failed")
+    assert last.endswith(f": {grades}/{REPORT_HTML}")
+    assert (grades / REPORT_HTML).stat().st_size > 30_000
 
 
 def test_grading_again_keeps_every_grade(recordings, model, undisturbed):
