@@ -47,16 +47,17 @@ def test_segments_are_plain_parquet_lists():
 def test_csv_of_grades_is_what_a_person_reads():
     schema = grades_schema(("B", "A"))
     at = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
-    graded = ["=a.wav", "1", "A", 1 / 3, 0.75, 0.25, 0.75, True, None, None, 4, 42.0, "m", at]
-    silent = ["Größe, 2.wav", "1", None, None, None, None, None, False, "silent", None, 0, 3.5, "m", at]
+    graded = ["=a.wav", "1", "A", 1 / 3, 0.75, 0.25, 0.75, 88.5, 80.0, 97.0, True, None, None, 4, 42.0, 40.0, -21.5]
+    silent = ["Größe, 2.wav", "1", *[None] * 8, False, "silent", None, 0, 3.5, 0.0, -120.0]
+    graded, silent = ([*row, 44100, "m", at] for row in (graded, silent))
     rows = [dict(zip(schema.names, row, strict=True)) for row in (graded, silent)]
 
     lines = csv_bytes(pa.Table.from_pylist(rows, schema)).decode().split("\n")
 
     assert lines == [
         ",".join(schema.names),
-        "'=a.wav,1,A,0.333333,0.75,0.25,0.75,true,,,4,42,m,2026-01-02T03:04:05+00:00",
-        '"Größe, 2.wav",1,,,,,,false,silent,,0,3.5,m,2026-01-02T03:04:05+00:00',
+        "'=a.wav,1,A,0.333333,0.75,0.25,0.75,88.5,80,97,true,,,4,42,40,-21.5,44100,m,2026-01-02T03:04:05+00:00",
+        '"Größe, 2.wav",1,,,,,,,,,false,silent,,0,3.5,0,-120,44100,m,2026-01-02T03:04:05+00:00',
         "",
     ]
 

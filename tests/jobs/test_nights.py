@@ -417,6 +417,7 @@ def heard(recording: str) -> dict[str, Any]:
     """A row as inference workers send it: of a recording of one segment."""
     item = {"recording": recording, "version": "1", "stamp": "1"}
     told = {"start_s": [0.0], "activity": [1.0], "playing_s": 2.0, "course": None, "duration_s": 2.0, "warning": None}
+    told |= {"levels": [[-20]], "rms_dbfs": -20.0, "source_rate": RATE, "sound": None}
     meta = {"item": item, "rows": 1, **told}
     probs_SG, embedding_SE, attention_S = np.full((1, 3), 1 / 3), np.zeros((1, 8), np.float32), np.zeros(1)
     return {
