@@ -16,24 +16,11 @@ from samplecnn.corrections import correct
 from samplecnn.errors import RecordingError
 from samplecnn.store import Store, open_store
 from tests.fixtures import HANGS_S
-from tests.fixtures.gcs import Gate
 from tests.fixtures.grades import GRADES, SETTINGS, grade
 from tests.fixtures.jobs import ROOT, killed_at_write, run_job
 
 ANN = "recording,grade,by,why\na.wav,B,Ann,wrong notes\nsilent.wav,A,Ann,4'33\nbroken.mp3,B,Ann,heard it live\n"
 BEN = "recording,grade,by,why\na.wav,A,Ben,they are in the score\nb.wav,B,Ben,wrong notes\n"
-
-
-@pytest.fixture(params=["local", "gcs"])
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Where a test may have folders, by name."""
-    if request.param == "local":
-        root = request.getfixturevalue("tmp_path")
-        return lambda name: str(root / name)
-    gate: Gate = request.getfixturevalue("gate")
-    bucket = request.getfixturevalue("bucket")
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
-    return lambda name: f"gs://{bucket}/school/{name}"
 
 
 def graded(place: str) -> Store:
@@ -61,16 +48,16 @@ def flags(place: str, who: str = "ann") -> list[str]:
 
 
 @pytest.mark.slow
-def test_killed_at_any_write_the_same_command_gives_the_same(place: Callable[[str], str]) -> None:
-    undisturbed = graded(place("undisturbed"))
-    ended = run_job("correct", *flags(place("undisturbed")))
+def test_killed_at_any_write_the_same_command_gives_the_same(folder_at: Callable[[str], str]) -> None:
+    undisturbed = graded(folder_at("undisturbed"))
+    ended = run_job("correct", *flags(folder_at("undisturbed")))
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("3 corrections: 3 new, 1 of recordings that failed; see ")
     expected = everything(undisturbed)
     assert len(expected[0]) == 4
     kills = 0
     for number in range(1, 9):
-        here = place(str(number))
+        here = folder_at(str(number))
         store = graded(here)
         if not killed_at_write(number, "correct", *flags(here)):
             break
@@ -88,11 +75,11 @@ def test_killed_at_any_write_the_same_command_gives_the_same(place: Callable[[st
     assert kills == 4  # the manifest, latest.parquet, latest.csv, the export
 
 
-def test_people_who_correct_at_once_lose_nothing(place: Callable[[str], str]) -> None:
-    store = graded(place("here"))
+def test_people_who_correct_at_once_lose_nothing(folder_at: Callable[[str], str]) -> None:
+    store = graded(folder_at("here"))
     command = [sys.executable, str(ROOT / "jobs" / "correct.py")]
     people = [
-        subprocess.Popen([*command, *flags(place("here"), who)[:2]], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen([*command, *flags(folder_at("here"), who)[:2]], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for who in ("ann", "ben", "ann", "ben")
     ]
     for person in people:

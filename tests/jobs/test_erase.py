@@ -30,7 +30,6 @@ from samplecnn.store import LocalStore, Store, open_store
 from samplecnn.store.gcs import GcsStore
 from samplecnn.tables import parquet_bytes
 from samplecnn.trained_on import TrainedOn
-from tests.fixtures.gcs import Gate
 from tests.fixtures.grades import GRADES, grade
 from tests.fixtures.grades import SETTINGS as GRADE_SETTINGS
 from tests.fixtures.jobs import killed_at_write, run_job
@@ -39,18 +38,6 @@ from tests.fixtures.shards import SETTINGS, decoded, tone
 LISA, BROKEN, VERSION_OF = "class 3/Zöe-Lisa 'solo'.wav", "class 3/Zöe-Lisa kaputt.mp3", "v-of-lisa"
 PERFORMER = "p07"
 WHAT = Wanted((LISA, BROKEN))
-
-
-@pytest.fixture(params=["local", "gcs"])
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Where a test may have folders, by name."""
-    if request.param == "local":
-        root = request.getfixturevalue("tmp_path")
-        return lambda name: str(root / name)
-    gate: Gate = request.getfixturevalue("gate")
-    bucket = request.getfixturevalue("bucket")
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
-    return lambda name: f"gs://{bucket}/school/{name}"
 
 
 def school(place: str) -> None:
@@ -164,8 +151,8 @@ def rest(place: str) -> tuple[list[dict], list[dict], list[str], bytes]:
     return latest, rows, names, predictions
 
 
-def test_a_childs_recordings_leave_every_file_and_do_not_come_back(place: Callable[[str], str]) -> None:
-    here = place("here")
+def test_a_childs_recordings_leave_every_file_and_do_not_come_back(folder_at: Callable[[str], str]) -> None:
+    here = folder_at("here")
     school(here)
     before, held = rest(here), where(here)
     assert len(held) >= 12
@@ -231,15 +218,15 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int, after: bool) -> list[str]:
 
 @pytest.mark.slow
 def test_killed_at_any_write_the_same_command_ends_the_same(
-    place: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    folder_at: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    school(place("undisturbed"))
-    erase(WHAT, places(place("undisturbed")), delete=True)
-    expected = rest(place("undisturbed"))
+    school(folder_at("undisturbed"))
+    erase(WHAT, places(folder_at("undisturbed")), delete=True)
+    expected = rest(folder_at("undisturbed"))
     number = kills = 0
     while True:
         number += 1
-        here = place(str(number))
+        here = folder_at(str(number))
         school(here)
         with monkeypatch.context() as patched:
             dying(patched, number, after=number % 2 == 0)
@@ -254,9 +241,9 @@ def test_killed_at_any_write_the_same_command_ends_the_same(
     assert kills >= 15
 
 
-def test_killed_by_the_system_it_goes_on(place: Callable[[str], str]) -> None:
+def test_killed_by_the_system_it_goes_on(folder_at: Callable[[str], str]) -> None:
     for number in (3, 8):
-        here = place(str(number))
+        here = folder_at(str(number))
         school(here)
         assert killed_at_write(number, "erase", *flags(here), "--delete")
         ended = run_job("erase", *flags(here), "--delete")
@@ -264,8 +251,8 @@ def test_killed_by_the_system_it_goes_on(place: Callable[[str], str]) -> None:
         assert where(here) == []
 
 
-def test_nights_that_write_meanwhile_lose_nothing_and_bring_nothing_back(place: Callable[[str], str]) -> None:
-    here = place("here")
+def test_nights_that_write_meanwhile_lose_nothing_and_bring_nothing_back(folder_at: Callable[[str], str]) -> None:
+    here = folder_at("here")
     school(here)
     store = open_store(f"{here}/grades")
     asleep = CommitLog(store, "grades")
@@ -294,9 +281,9 @@ def test_nights_that_write_meanwhile_lose_nothing_and_bring_nothing_back(place: 
 
 
 def test_a_part_that_a_night_leaves_behind_is_found_and_goes_the_next_time(
-    place: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    folder_at: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = place("here")
+    here = folder_at("here")
     school(here)
     store = open_store(f"{here}/grades")
     part = store.read("parts/r1/recordings-00001.parquet").data
@@ -314,8 +301,8 @@ def test_a_part_that_a_night_leaves_behind_is_found_and_goes_the_next_time(
     assert where(here) == []
 
 
-def test_two_erasures_at_different_times_are_both_remembered(place: Callable[[str], str]) -> None:
-    here = place("here")
+def test_two_erasures_at_different_times_are_both_remembered(folder_at: Callable[[str], str]) -> None:
+    here = folder_at("here")
     school(here)
     only = Places(grades=f"{here}/grades")
     erase(Wanted((LISA,)), only, delete=True)

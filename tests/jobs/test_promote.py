@@ -26,7 +26,6 @@ from samplecnn.store import open_store
 from samplecnn.tables import parquet_bytes
 from samplecnn.trained_on import TrainedOn
 from tests.fixtures.audio import write_audio
-from tests.fixtures.gcs import Gate
 from tests.fixtures.jobs import RATE, killed_at_write, played, run_job, write_labels
 from tests.fixtures.models import publish
 
@@ -268,25 +267,13 @@ def test_other_grades_a_first_model_and_a_race(school: School, tmp_path: Path) -
     assert open_store(models).read(CURRENT).data == b"0123456789abcdef\n"
 
 
-@pytest.fixture(params=["local", "gcs"])
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Where a test may have folders, by name."""
-    if request.param == "local":
-        root = request.getfixturevalue("tmp_path")
-        return lambda name: str(root / name)
-    gate: Gate = request.getfixturevalue("gate")
-    bucket = request.getfixturevalue("bucket")
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
-    return lambda name: f"gs://{bucket}/school/{name}"
-
-
 @pytest.mark.slow
 def test_killed_at_any_write_the_same_command_gives_the_same_decision(
-    school: School, place: Callable[[str], str]
+    school: School, folder_at: Callable[[str], str]
 ) -> None:
     labels = school.labels(school.by["candidate"])
     for number in range(1, 9):
-        models = place(str(number))
+        models = folder_at(str(number))
         model_folder.adopt(school.current, models)
         model_folder.switch(models, school.id("current"), None)
         compared = number == 5  # with the comparison once, since it costs seconds: where the pointer moves
