@@ -36,7 +36,7 @@ def _model(
     plan = plan_for(510, NetworkSettings(block=block, multi_level=multi_level, head=head))
     network = build(name, plan, 500, 3, head, attention=attention).train()
     if network.attention:
-        torch.nn.init.normal_(network.attention.score.weight, generator=torch.Generator().manual_seed(0))
+        network.attention.score.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for n in range(10):  # BatchNorm statistics of what it hears
             network(torch.randn(8, 510, generator=torch.Generator().manual_seed(n)), torch.arange(8))

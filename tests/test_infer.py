@@ -43,7 +43,7 @@ def _grader(**changes) -> Grader:
     network = _network()
     if card.attention:
         network.attention = Attention(network.embedding, seed=0)
-        torch.nn.init.normal_(network.attention.score.weight, generator=torch.Generator().manual_seed(0))
+        network.attention.score.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     return Grader(card, network, CPU)
 
 
