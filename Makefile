@@ -3,11 +3,11 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo demo-gcs test bench lint format constraints docs clean
+.PHONY: help setup demo demo-gcs test test-cluster bench lint format constraints docs clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## build the virtual environment at .venv (about a minute, 2 GB)
 
@@ -26,6 +26,10 @@ test: $(READY)  ## all tests, two files at a time, the long ones of tests/jobs f
 	@scripts/install_speech.sh
 	@scripts/install_browser.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-cluster: $(READY)  ## ray up, a worker, ray down: cluster.yaml on namespaces of this machine (Linux, root); installs sshd
+	@scripts/install_sshd.sh
+	$(BIN)/python -m pytest tests/cluster
 
 bench: $(READY)  ## all benchmarks
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,220 @@
+"""A Google Cloud small enough for one machine: its API over TLS, and machines that are namespaces with sshd.
+
+Runs as process 1 of network, PID and mount namespaces of its own (`in_a_world`): when it ends, however it ends, the
+kernel ends every process in it and removes its interfaces and mounts.
+"""
+
+import json
+import os
+import re
+import secrets
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tests.cluster.discovery import DOCUMENTS, called
+
+GATEWAY = "10.200.0.1"
+PROJECT = "my-project"
+HOME = Path("/tmp/laptop")
+SHARED = Path("/tmp/image")  # what every machine's image holds: Google's certificate, an account's key, sshd's keys
+
+
+def sh(*command: str) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+class Google:
+    """instances: by name, as instances.get shows them. calls: ids of methods. refused: requests with faults."""
+
+    def __init__(self) -> None:
+        self.instances: dict[str, dict[str, Any]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.calls: list[str] = []
+        self.refused: list[str] = []
+        self.metadata: dict[str, Any] = {"fingerprint": "0", "items": []}
+        self.policy: dict[str, Any] = {"bindings": []}
+        self.account: dict[str, Any] | None = None
+        self.token = secrets.token_hex(16)
+        self.lock = threading.RLock()
+        self.addresses = iter(range(2, 250))
+
+    def answer(self, method: str, named: dict[str, str], query: dict[str, str], body: Any) -> tuple[int, Any]:
+        done = {"name": "operation", "status": "DONE", "done": True}
+        name = named.get("instance", "")
+        if name and name not in self.instances:
+            return 404, {"error": {"code": 404, "message": f"no instance {name}"}}
+        match method:
+            case "cloudresourcemanager.projects.get":
+                return 200, {"projectId": PROJECT, "lifecycleState": "ACTIVE"}
+            case "cloudresourcemanager.projects.getIamPolicy":
+                return 200, self.policy
+            case "cloudresourcemanager.projects.setIamPolicy":
+                self.policy = body["policy"]
+                return 200, self.policy
+            case "iam.projects.serviceAccounts.get":
+                missing = {"error": {"code": 404, "message": "no such account"}}
+                return (200, self.account) if self.account else (404, missing)
+            case "iam.projects.serviceAccounts.create":
+                email = f"{body['accountId']}@{PROJECT}.iam.gserviceaccount.com"
+                self.account = {"email": email, "projectId": PROJECT}
+                return 200, self.account
+            case "compute.projects.get":
+                return 200, {"name": PROJECT, "commonInstanceMetadata": self.metadata}
+            case "compute.projects.setCommonInstanceMetadata":
+                self.metadata = body
+                return 200, done
+            case "compute.zoneOperations.get" | "compute.globalOperations.get":
+                return 200, done
+            case "compute.instances.insert":
+                self.boot(body)
+                return 200, done
+            case "compute.instances.list":
+                wanted = dict(re.findall(r"labels\.([\w-]+) = ([\w-]+)", query.get("filter", "")))
+                statuses = re.findall(r"status = (\w+)", query.get("filter", ""))
+                items = [
+                    instance
+                    for instance in self.instances.values()
+                    if instance["status"] in statuses and wanted.items() <= instance["labels"].items()
+                ]
+                return 200, {"items": items}
+            case "compute.instances.get":
+                return 200, self.instances[name]
+            case "compute.instances.setLabels":
+                self.instances[name]["labels"] = body["labels"]
+                return 200, done
+            case "compute.instances.delete":
+                self.halt(name)
+                return 200, done
+        return 501, {"error": {"code": 501, "message": f"{method}: the stand-in does not know it"}}
+
+    def boot(self, body: dict[str, Any]) -> None:
+        """A machine: namespaces of its own on the bridge, and sshd that knows the project's key."""
+        name, number = body["name"], next(self.addresses)
+        keys = [item["value"] for item in self.metadata.get("items", []) if item["key"] == "ssh-keys"]
+        public = "\n".join(line.partition(":")[2] for key in keys for line in key.splitlines())
+        (SHARED / f"{name}.keys").write_text(public + "\n", encoding="utf-8")
+        command = ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child=KILL"]
+        command += ["bash", str(Path(__file__).with_name("machine.sh")), name, str(number)]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout
+        inner = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        while not inner:
+            inner = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert process.stdout.readline() == b"waits\n"
+        sh("ip", "link", "add", f"v{number}", "type", "veth", "peer", "name", "eth0", "netns", inner[0])
+        sh("ip", "link", "set", f"v{number}", "master", "cloud", "up")
+        assert process.stdout.readline() == b"up\n"
+        self.processes[name] = process
+        interface = {**body["networkInterfaces"][0], "networkIP": f"10.200.0.{number}"}
+        self.instances[name] = {**body, "status": "RUNNING", "labelFingerprint": "0", "networkInterfaces": [interface]}
+
+    def halt(self, name: str) -> None:
+        """As a preemption or a deletion does: gone at once, and all that ran on it."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
+        del self.instances[name]
+
+
+def serve(google: Google) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def _any(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            service = str(self.headers["Host"]).partition(".")[0]
+            parts = urlsplit(self.path)
+            if service == "oauth2":
+                granted = b"assertion=" in raw
+                answer = {"access_token": google.token, "expires_in": 3600, "token_type": "Bearer"}
+                return self._say(200 if granted else 400, answer if granted else {"error": "invalid_grant"})
+            if self.headers.get("Authorization") != f"Bearer {google.token}":
+                return self._say(401, {"error": {"code": 401, "message": "no token"}})
+            query = dict(parse_qsl(parts.query))
+            body = json.loads(raw) if raw else None
+            method, named, fault = called(service, self.command, unquote(parts.path), query, body)
+            with google.lock:
+                google.calls.append(method)
+                if fault:
+                    google.refused.append(f"{method} {fault}")
+                    return self._say(400, {"error": {"code": 400, "message": fault}})
+                return self._say(*google.answer(method, named, query, body))
+
+        def _say(self, code: int, answer: Any) -> None:
+            data = json.dumps(answer).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = _any
+
+    server = ThreadingHTTPServer((GATEWAY, 443), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(SHARED / "google.crt", SHARED / "google.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+def enter() -> Google:
+    """Make the world around this process, which is number 1 of its own namespaces, and Google in it."""
+    assert os.getpid() == 1, "start it by in_a_world: nothing outside may be touched"
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for place in ("/tmp", "/run", "/dev/shm", "/home"):
+        sh("mount", "-t", "tmpfs", "tmpfs", place)
+    for place in (HOME / ".ray", SHARED, Path("/run/sshd")):
+        place.mkdir(parents=True)
+    hosts = [f"{GATEWAY} {name}.googleapis.com" for name in (*DOCUMENTS, "oauth2")]
+    # ubuntu before root, whose number it bears: ssh asks by number where its user's ~ is.
+    for name, text in (
+        ("hosts", "127.0.0.1 localhost\n" + "\n".join(hosts) + "\n"),
+        ("passwd", "ubuntu:x:0:0::/home/ubuntu:/bin/bash\n" + Path("/etc/passwd").read_text()),
+    ):
+        (SHARED / name).write_text(text, encoding="utf-8")
+        sh("mount", "--bind", str(SHARED / name), f"/etc/{name}")
+    sh("ip", "link", "set", "lo", "up")
+    sh("ip", "link", "add", "cloud", "type", "bridge")
+    sh("ip", "address", "add", f"{GATEWAY}/24", "dev", "cloud")
+    sh("ip", "link", "set", "cloud", "up")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=googleapis.com",
+         "-addext", "subjectAltName=DNS:*.googleapis.com", "-keyout", SHARED / "google.key",
+         "-out", SHARED / "google.crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    account = {
+        "type": "service_account", "project_id": PROJECT, "client_email": f"test@{PROJECT}.iam.gserviceaccount.com",
+        "token_uri": "https://oauth2.googleapis.com/token", "private_key": (SHARED / "google.key").read_text(),
+        "private_key_id": "1", "client_id": "1",
+    }  # fmt: skip
+    (SHARED / "account.json").write_text(json.dumps(account), encoding="utf-8")
+    sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(SHARED / "host_key"))
+    (SHARED / "bashrc").write_text(
+        f"export HTTPLIB2_CA_CERTS={SHARED}/google.crt GOOGLE_APPLICATION_CREDENTIALS={SHARED}/account.json\n"
+    )
+    (SHARED / "venv").symlink_to(Path(sys.executable).parent.parent)
+    (HOME / ".ray" / "auth_token").write_text(secrets.token_hex(32))
+    os.environ.update(
+        HOME=str(HOME), HTTPLIB2_CA_CERTS=f"{SHARED}/google.crt", RAY_USAGE_STATS_ENABLED="0", USER="root",
+        GOOGLE_APPLICATION_CREDENTIALS=f"{SHARED}/account.json",
+    )  # fmt: skip
+    google = Google()
+    serve(google)
+    return google
+
+
+def in_a_world(module: str) -> list[str]:
+    """The command that runs a module as the first process of a world."""
+    namespaces = ["--net", "--mount", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child=KILL"]
+    return ["unshare", *namespaces, "--propagation", "private", sys.executable, "-m", module]
