@@ -40,7 +40,8 @@ from samplecnn.labels import LabelSettings
 from samplecnn.merge import DEFAULT_MERGE, Mean
 from samplecnn.merging import Merging
 from samplecnn.pipelines.labelled import Labelled, labelled
-from samplecnn.pipelines.runtime import Progress, ray_session
+from samplecnn.pipelines.progress import Progress
+from samplecnn.pipelines.runtime import ray_session
 from samplecnn.pipelines.train import recording_set
 from samplecnn.recipe import NO_STARTER, SEGMENTS, FitSettings
 from samplecnn.starter import Starter, new_network, starter_for

@@ -72,7 +72,8 @@ from samplecnn.merge import SegmentOutputs
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.outcome import Outcome, failed_text
 from samplecnn.pipelines.prepare import COMMIT_EVERY_S, COMMIT_RECORDINGS
-from samplecnn.pipelines.runtime import Progress, ray_session, require_recordings
+from samplecnn.pipelines.progress import Progress
+from samplecnn.pipelines.runtime import ray_session, require_recordings
 from samplecnn.pipelines.windows import COURSE_FEATURES, SOUND, WindowCutter
 from samplecnn.recordings import Item, Plan, plan
 from samplecnn.sketch import sketch

@@ -46,7 +46,8 @@ from samplecnn.errors import RecordingError, UserError
 from samplecnn.flags import settings_dict
 from samplecnn.leases import Lease, hold
 from samplecnn.pipelines.outcome import Outcome, failed_text
-from samplecnn.pipelines.runtime import Progress, ray_session, require_recordings
+from samplecnn.pipelines.progress import Progress
+from samplecnn.pipelines.runtime import ray_session, require_recordings
 from samplecnn.recordings import Item, Plan, plan
 from samplecnn.segment_folder import OUTCOMES_KEY, SETTINGS_KEY, Staged, settings_json, staged_path
 from samplecnn.segments import SegmentSettings, cut

@@ -17,7 +17,8 @@ from samplecnn.errors import UserError
 from samplecnn.hearing import own_device, own_threads
 from samplecnn.performances.shards import read_performances, write_shard
 from samplecnn.pipelines.journal import Followed, Journal
-from samplecnn.pipelines.runtime import Progress, ray_session
+from samplecnn.pipelines.progress import Progress
+from samplecnn.pipelines.runtime import ray_session
 from samplecnn.pretraining import Learnt, learn, publish
 from samplecnn.recipe import PretrainSettings
 from samplecnn.segments import SegmentSettings

@@ -8,12 +8,10 @@ Everything is kept under conditions: the candidate's files first, then the decis
 import json
 import logging
 import shlex
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 import numpy as np
 import pyarrow.compute as pc
@@ -38,6 +36,7 @@ from samplecnn.hearing import Hearing
 from samplecnn.labels import Label, LabelSettings, join, read_labels
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.grade_few import OneByOne
+from samplecnn.pipelines.progress import counted
 from samplecnn.promotion import (
     LEAST_RECORDINGS,
     NO_GRADE,
@@ -53,8 +52,6 @@ from samplecnn.tables import read_csv
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-REPORT_EVERY_S = 30.0
 HELD_OUT = "recordings that neither model was trained on"
 CROSS_VALIDATED = "recordings that cross-validation held out of both recipes"
 
@@ -193,7 +190,7 @@ def _stated(
             stack.enter_context(OneByOne(replace(model.card, least_confidence=0.0), model.network))
             for model in (new, current)
         ]
-        for name, entry in _reported(found):
+        for name, entry in counted(found, " recording"):
             try:
                 said = [one.grade(source, entry)[0].grade for one in both]
             except RecordingError as error:
@@ -274,7 +271,7 @@ def _shadow(new: _Model, evidence: Evidence, settings: PromotionSettings) -> Sha
     ]
     heard, changes = 0, []
     with OneByOne(new.card, new.network) as one:
-        for row, entry in _reported(todo):
+        for row, entry in counted(todo, " recording"):
             try:
                 said = one.grade(source, entry)[0]
             except RecordingError as error:
@@ -286,13 +283,3 @@ def _shadow(new: _Model, evidence: Evidence, settings: PromotionSettings) -> Sha
             if after != before:
                 changes.append(Change(row[RECORDING], before, after))
     return Shadow(settings.nights, heard, len(last) - heard, changes)
-
-
-def _reported(found: Sequence[T]) -> Iterator[T]:
-    """The same, with a line in the log now and then."""
-    reported = time.monotonic()
-    for number, one in enumerate(found):
-        if time.monotonic() - reported > REPORT_EVERY_S:
-            reported = time.monotonic()
-            log.info("%d of %d recordings heard", number, len(found))
-        yield one

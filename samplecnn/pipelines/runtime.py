@@ -1,9 +1,8 @@
-"""What every job needs around its work: Ray started or joined, and progress that a person can follow."""
+"""What every job needs around its work: Ray started or joined, and what a worker died of."""
 
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +10,11 @@ from contextlib import contextmanager
 import ray
 import ray.data
 import ray.exceptions
-from tqdm import tqdm
 
 from samplecnn.errors import JobError, UserError
 from samplecnn.recordings import Plan
 
 log = logging.getLogger(__name__)
-
-REPORT_EVERY_S = 30.0
 
 
 def require_recordings(work: Plan, place: str) -> None:
@@ -69,27 +65,6 @@ def told_by_worker(error: Exception) -> JobError:
     theirs = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception|Interrupt): .+)$", str(error), re.MULTILINE)
     last = theirs[-1] if theirs else f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     return JobError(f"a worker failed: {last} (--traceback shows where)")
-
-
-class Progress:
-    """A bar on a terminal, a log line now and then elsewhere."""
-
-    def __init__(self, total: int, unit: str) -> None:
-        self._bar = tqdm(total=total, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True)
-        self._total, self._unit, self._done = total, unit, 0
-        self._reported = time.monotonic()
-
-    def add(self, count: int = 1) -> None:
-        """So many more are done."""
-        self._done += count
-        self._bar.update(count)
-        if self._bar.disable and time.monotonic() - self._reported > REPORT_EVERY_S:
-            self._reported = time.monotonic()
-            log.info("%d of %d %ss", self._done, self._total, self._unit.strip())
-
-    def close(self) -> None:
-        """Leave the bar as it stands."""
-        self._bar.close()
 
 
 def some_names(names: list[str], most: int = 5) -> str:
