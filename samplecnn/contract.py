@@ -6,7 +6,7 @@ reading and writing to tables.py (formats), store.py (bytes) and commits.py (the
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pyarrow as pa
 
@@ -346,6 +346,21 @@ def spell_name(name: str) -> str:
 def match_key(name: str) -> str:
     """The form under which two spellings of one name are equal (NFC: macOS and Linux spell accents differently)."""
     return unicodedata.normalize("NFC", name)
+
+
+def name_in_cell(text: str) -> str:
+    """The recording that a person's table means: folders by "/", without "./" before them."""
+    return text.replace("\\", "/").removeprefix("./")
+
+
+def finder(names: Collection[str]) -> Callable[[str], str | None]:
+    """What looks a name up among recordings, accents in either spelling (match_key); None where it is not there.
+
+    Of two recordings whose names differ only in that, it finds the one that is spelled like it.
+    """
+    exact = set(names)
+    by_key = {match_key(name): name for name in sorted(exact)}
+    return lambda name: name if name in exact else by_key.get(match_key(name))
 
 
 def guard_cell(text: str) -> str:

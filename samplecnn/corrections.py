@@ -32,7 +32,8 @@ from samplecnn.contract import (
     RECORDING,
     VERSION,
     WHY,
-    match_key,
+    finder,
+    name_in_cell,
 )
 from samplecnn.errors import UserError
 from samplecnn.grades_folder import grades_of, write_views
@@ -102,7 +103,7 @@ def read_corrections(data: bytes, place: str, grades: Sequence[str]) -> list[Cor
         if row[GRADE] not in grades:
             known = ",".join(reversed(grades))
             raise UserError(f"{here}: grade {row[GRADE]!r} of {row[RECORDING]!r} is none of {known}: correct it")
-        name = row[RECORDING].replace("\\", "/").removeprefix("./")
+        name = name_in_cell(row[RECORDING])
         by, why = (unicodedata.normalize("NFC", row[column]) for column in (BY, WHY))
         found.append(Correction(name, row.get(VERSION, ""), row[GRADE], by, why, here))
     return found
@@ -116,12 +117,12 @@ def bound(corrections: Sequence[Correction], state: LogState) -> list[dict[str, 
     """
     here = standing(state)
     version = dict(zip(here[RECORDING].to_pylist(), here[VERSION].to_pylist(), strict=True))
-    by_key = {match_key(name): name for name in sorted(version)}
+    find = finder(version)
     known = set(state.items[RECORDING].to_pylist())
     rows: dict[str, tuple[dict[str, str], str]] = {}
     told = []
     for one in corrections:
-        name = one.recording if one.recording in version else by_key.get(match_key(one.recording))
+        name = find(one.recording)
         if name is None:
             why = "could not be read, or is gone" if one.recording in known else "is in no grade and no failure"
             raise UserError(

@@ -15,7 +15,19 @@ from functools import partial
 
 import numpy as np
 
-from samplecnn.contract import END_S, GRADE, MARK, PERFORMER, PIECE, RATER, RECORDING, START_S, match_key
+from samplecnn.contract import (
+    END_S,
+    GRADE,
+    MARK,
+    PERFORMER,
+    PIECE,
+    RATER,
+    RECORDING,
+    START_S,
+    finder,
+    match_key,
+    name_in_cell,
+)
 from samplecnn.errors import UserError
 from samplecnn.flags import flag
 from samplecnn.marks import ANY, EQUAL, HIGH, LOW, MarkedGrade, MarkScale, mark_scale, require_one_order
@@ -133,7 +145,7 @@ def read_labels(data: bytes, place: str, settings: LabelSettings) -> Labels:
     labels: dict[str, Label] = {}
     both: list[MarkedGrade] = []
     for number, row in enumerate(rows, start=1):
-        name, rater = row[RECORDING].replace("\\", "/").removeprefix("./"), row.get(RATER, "")
+        name, rater = name_in_cell(row[RECORDING]), row.get(RATER, "")
         if not name:
             raise UserError(f"{place}, label {number}: no recording named")
         grade = _grade(row[GRADE], name, settings, place) if GRADE in row else None
@@ -228,16 +240,13 @@ def _labels(ratings: dict[tuple[str, str], _Rating], keys: list[str], settings: 
 
 
 def join(labels: Iterable[Label], recordings: Iterable[str]) -> Join:
-    """Match labels and recordings by name, accents in either spelling (contract.match_key).
-
-    Of two recordings whose names differ only in that, a label takes the one that is spelled like it.
-    """
+    """Match labels and recordings by name (contract.finder)."""
     names = set(recordings)
-    by_key = {match_key(name): name for name in sorted(names)}
+    find = finder(names)
     labelled: dict[str, Label] = {}
     missing = []
     for label in labels:
-        name = label.recording if label.recording in names else by_key.get(match_key(label.recording))
+        name = find(label.recording)
         if name is None:
             missing.append(label.recording)
         else:
