@@ -144,8 +144,8 @@ def _names_in(store: Store, path: str) -> set[str]:
         if path.endswith(".parquet"):
             return _names_in_parquet(store, path)
         if path.startswith(f"{MANIFESTS}/") or path.endswith(".csv"):
-            return _names_in_text(store, path)
-    except (FileNotFoundError, pa.ArrowInvalid, ValueError, UserError) as error:
+            return _names_in_text(path, store.read(path).data)
+    except (FileNotFoundError, ValueError) as error:  # ValueError: of Arrow and of JSON
         log.debug("%s: %s", store.url(path), error)
     return set()
 
@@ -171,11 +171,14 @@ def _rows_in(store: Store, path: str) -> int | None:
         return None
 
 
-def _names_in_text(store: Store, path: str) -> set[str]:
-    data = store.read(path).data
-    if path.endswith(".csv"):
-        return {row[RECORDING] for row in read_csv(data, path) if RECORDING in row}
-    return CommitLog.names_in_manifest(data)
+def _names_in_text(path: str, data: bytes) -> set[str]:
+    try:
+        if path.endswith(".csv"):
+            return {row[RECORDING] for row in read_csv(data, path) if RECORDING in row}
+        return CommitLog.names_in_manifest(data)
+    except (ValueError, UserError) as error:
+        log.debug("%s: %s", path, error)
+        return set()
 
 
 def _log(store: Store, kind: str) -> LogState:

@@ -1,6 +1,5 @@
 """The jobs over gs:// places, against a real storage server: the same code and results, and no needless permission."""
 
-import re
 import runpy
 import sys
 from collections.abc import Callable, Iterator
@@ -40,38 +39,19 @@ from samplecnn.tables import csv_bytes, read_csv
 from samplecnn.trained_on import TrainedOn
 from tests.fixtures.gcs import Gate
 from tests.fixtures.jobs import ROOT, write_labels, write_recordings
+from tests.fixtures.permissions import TABLE, permitted
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
 SETTINGS = SegmentSettings(sample_rate=100, segment_s=1.0, hop_s=1.0)
 FIT = FitSettings(epochs=2, crops=2, batch_size=12)
 
 GET, LIST, CREATE, DELETE = (f"storage.objects.{verb}" for verb in ("get", "list", "create", "delete"))
-PATHS = {
-    "labels": "labels.csv",
-    "checkpoints": "model.checkpoints",
-    "corrections": "corrections.csv",
-    "export": "corrected.csv",
-    "models": "model",
-}
-# (command, place, permission) of the table that people read.
-TABLE = [
-    (command, place, permission)
-    for command, place, permissions in re.findall(
-        r"^\| (\S+\.py) \| (\w+) \| (.+) \|$", (ROOT / "docs" / "permissions.md").read_text(), re.MULTILINE
-    )
-    for permission in permissions.split(", ")
-]
 # Not taken away one by one: what a job needs only after minutes of work, and what costs it a recording, not the run.
 LATE = {
     *(("jobs/train.py", "model", permission) for permission in (GET, LIST, CREATE, DELETE)),
     *((f"jobs/{job}.py", "recordings", GET) for job in ("prepare", "grade", "promote")),
 }
-
-
-def permitted(place: str, command: str) -> list[tuple[str, str]]:
-    """(permission, "bucket/name") of all that the table grants to this command."""
-    root = place.removeprefix("gs://")
-    return [(permission, f"{root}/{PATHS.get(of, of)}") for name, of, permission in TABLE if name == command]
+HERE = [row for row in TABLE if row not in LATE and row[0] != "jobs/erase.py"]  # which has tests of its own
 
 
 def jobs(place: str) -> dict[str, Callable[[], Any]]:
@@ -190,7 +170,7 @@ def short(value: str) -> str:
 def without(school: Any, gate: Gate) -> Callable[[str, str, str], None]:
     """Runs a command that has something to write and to delete everywhere, but may not do one thing in one place."""
     place, _ = school
-    store, root, model_id = open_store(place), place.removeprefix("gs://"), model_of(school)
+    store, model_id = open_store(place), model_of(school)
 
     def run(command: str, of: str, permission: str) -> None:
         # With another model there is one to change back, or to train.
@@ -205,13 +185,13 @@ def without(school: Any, gate: Gate) -> Callable[[str, str, str], None]:
             store.delete("corrected.csv")
         else:
             store.put("corrected.csv", csv_bytes(CORRECTION_LABELS_SCHEMA.empty_table()))
-        gate.permit([row for row in permitted(place, command) if row != (permission, f"{root}/{PATHS.get(of, of)}")])
+        gate.permit(permitted(place, command, without=(of, permission)))
         commands(place, model_id)[command]()
 
     return run
 
 
-@pytest.mark.parametrize(("command", "of", "permission"), [row for row in TABLE if row not in LATE], ids=short)
+@pytest.mark.parametrize(("command", "of", "permission"), HERE, ids=short)
 def test_without_a_listed_permission_a_command_says_what_it_lacks(
     command: str, of: str, permission: str, without: Callable[[str, str, str], None]
 ) -> None:
@@ -246,7 +226,7 @@ def test_publishing_a_model_takes_each_permission_that_training_has_on_the_model
         open_store(model).delete(CURRENT)
     card = ModelCard(plan=plan_for(SETTINGS.segment_samples), settings=SETTINGS, grades=("C", "B", "A"))
     network = card.build()
-    gate.permit([row for row in permitted(place, "jobs/train.py") if row != (permission, model.removeprefix("gs://"))])
+    gate.permit(permitted(place, "jobs/train.py", without=("model", permission)))
     with pytest.raises(UserError, match=rf"not have {permission} access"):
         model_folder.publish(model, card, network.state_dict())
     gate.permit(permitted(place, "jobs/train.py"))
@@ -257,7 +237,7 @@ def test_publishing_a_model_takes_each_permission_that_training_has_on_the_model
 def test_recordings_that_may_not_be_read_are_rows_of_the_failures(school: Any, gate: Gate) -> None:
     place, _ = school
     open_store(place).put("recordings/new.wav", b"")
-    gate.permit([row for row in permitted(place, "jobs/grade.py") if row != (GET, f"{place[5:]}/recordings")])
+    gate.permit(permitted(place, "jobs/grade.py", without=("recordings", GET)))
     outcome = jobs(place)["jobs/grade.py"]()
     assert (outcome.failed, outcome.kept) == (1, 6)
     gate.permit(None)

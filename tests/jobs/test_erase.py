@@ -10,100 +10,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from samplecnn import grades_folder, segment_folder
-from samplecnn.commits import DELETED, DONE, OUTCOME, PART, STAMP, CommitLog, failed_item, manifest_name
-from samplecnn.contract import (
-    LATEST_PARQUET,
-    MODEL_ID,
-    PREDICTIONS_CSV,
-    RECORDING,
-    SEGMENTS,
-    VERSION,
-    segments_schema,
-)
+from samplecnn.commits import DELETED, DONE, OUTCOME, PART, CommitLog, manifest_name
+from samplecnn.contract import LATEST_PARQUET, MODEL_ID, PREDICTIONS_CSV, RECORDING, VERSION
 from samplecnn.erasure import Places, Wanted, erase, wanted
-from samplecnn.errors import JobError, RecordingError, UserError
-from samplecnn.flags import settings_dict
+from samplecnn.errors import JobError, UserError
 from samplecnn.pipelines.grade import plan_night
 from samplecnn.recordings import plan
-from samplecnn.segments import cut
-from samplecnn.store import LocalStore, Store, open_store
+from samplecnn.store import LocalStore, open_store
 from samplecnn.store.gcs import GcsStore
 from samplecnn.tables import parquet_bytes
-from samplecnn.trained_on import TrainedOn
-from tests.fixtures.grades import GRADES, grade
+from tests.fixtures.child import BROKEN, LISA, PERFORMER, VERSION_OF, WHAT, school
+from tests.fixtures.gcs import Gate
 from tests.fixtures.grades import SETTINGS as GRADE_SETTINGS
 from tests.fixtures.jobs import killed_at_write, run_job
-from tests.fixtures.shards import SETTINGS, decoded, tone
-
-LISA, BROKEN, VERSION_OF = "class 3/Zöe-Lisa 'solo'.wav", "class 3/Zöe-Lisa kaputt.mp3", "v-of-lisa"
-PERFORMER = "p07"
-WHAT = Wanted((LISA, BROKEN))
-
-
-def school(place: str) -> None:
-    """Everything that is made of four recordings, two of which are one child's: one that was heard, one that failed."""
-    files = open_store(place)
-    for name in (LISA, BROKEN, "a.wav", "b.wav", "c.wav"):
-        files.put(f"uploads/{name}", name.encode())
-    table = "".join(f'"{name}",A,{PERFORMER if name in WHAT else "p01"}\n' for name in (LISA, BROKEN, "a.wav", "b.wav"))
-    files.put("labels.csv", f"recording,grade,performer\n{table}".encode())
-    rows = "".join(f'"{name}",500,A,B,0.61,0.6,0.4,1\n' for name in ("a.wav", LISA, "b.wav"))
-    header = "recording,sample_rate,grade,predicted,score,p_A,p_B,fold\n"
-    files.put(f"evaluation/{PREDICTIONS_CSV}", (header + rows).encode())
-    files.put("evaluation/report.html", f"<b>{LISA}</b>".encode())
-    learnt = TrainedOn.of([(LISA, VERSION_OF), ("a.wav", "v1")], "salt")
-    files.put("model/0123456789abcdef/trained_on.json", learnt.to_json())
-    files.put("model/fedcba9876543210/trained_on.json", TrainedOn.of([("a.wav", "v1")], "salt").to_json())
-    segment(open_store(f"{place}/segments"))
-    grades = open_store(f"{place}/grades")
-    grade(grades, "r1", [LISA], version=VERSION_OF)
-    grade(grades, "r2", ["a.wav", "b.wav"])
-    broken = failed_item(BROKEN, VERSION_OF, "", RecordingError("decode", f"{BROKEN}: no sound"))
-    log = CommitLog(grades, "grades")
-    log.state()
-    correction = {RECORDING: LISA, VERSION: VERSION_OF, "grade": "B", "by": "Ann", "why": "Lisa's left hand"}
-    state = log.commit("r3", GRADE_SETTINGS, [{**broken, MODEL_ID: "m1"}], corrections=[correction])
-    log._compact(json.loads(grades.read(manifest_name(state.last)).data)["token"])
-    grades_folder.write_views(grades, state, GRADES)
-    orphan = grades.read("parts/r1/recordings-00001.parquet").data
-    grades.put("parts/killed/recordings-00001.parquet", orphan)
-    grades.put("report.html", f"<b>{LISA}</b>".encode())
-
-
-def segment(store: Store) -> None:
-    """Two shards: of one the child's recordings are a part, of the other they are all; and one that a kill left."""
-    commits, items, parts = CommitLog(store, "segments"), [], []
-    schema = segments_schema(SETTINGS.segment_samples, SETTINGS.sample_rate)
-    commits.state()
-    for name, recordings in (("s1.parquet", ["a.wav", LISA, "b.wav"]), ("s2.parquet", [BROKEN]), ("s3", [LISA])):
-        outcomes: list[dict[str, Any]] = []
-        rows = 0
-        path = segment_folder.staged_path("run", name)
-        with store.open_output(path) as sink, segment_folder.shard_writer(sink, schema) as writer:
-            for number, recording in enumerate(recordings):
-                told = {RECORDING: recording, VERSION: VERSION_OF if recording in WHAT else "v1", STAMP: ""}
-                if recording == BROKEN:
-                    outcomes.append(failed_item(BROKEN, VERSION_OF, "", RecordingError("decode", "no sound")))
-                    continue
-                for batch in cut(recording, told[VERSION], decoded(tone(3.0, 1, number)), SETTINGS):
-                    writer.write_batch(batch)
-                    rows += batch.num_rows
-                facts = {"duration_s": 3.0, "source_rate": 500, "channels": 1, "codec": "pcm"}
-                outcomes.append({**told, OUTCOME: DONE, SEGMENTS: 3, **facts})
-            keys = {segment_folder.OUTCOMES_KEY: json.dumps(outcomes)}
-            writer.add_key_value_metadata({**keys, segment_folder.SETTINGS_KEY: segment_folder.settings_json(SETTINGS)})
-        if name != "s3":
-            data = segment_folder.data_path(name)
-            items += [{**item, PART: data} if item[OUTCOME] == DONE else item for item in outcomes]
-            parts += [{"path": data, "rows": rows}] if rows else []
-    state = commits.commit("run", settings_dict(SETTINGS), items, parts)
-    segment_folder.finish_commit(store, state)
-    segment_folder.write_views(store, state)
+from tests.fixtures.permissions import TABLE, permitted
 
 
 def places(place: str) -> Places:
-    names = ("segments", "grades", "evaluation", "recordings", "model")
-    return Places(**{name: f"{place}/{'uploads' if name == 'recordings' else name}" for name in names})
+    return Places(**{name: f"{place}/{name}" for name in ("segments", "grades", "evaluation", "recordings", "model")})
 
 
 def flags(place: str) -> list[str]:
@@ -128,7 +52,7 @@ def where(place: str) -> list[str]:
     return [
         entry.name
         for entry in files.list()
-        if not entry.name.startswith(("uploads/", "labels.csv"))
+        if not entry.name.startswith(("recordings/", "labels.csv"))
         and any(needle in text for text in texts(files.read(entry.name).data) for needle in needles)
     ]
 
@@ -173,7 +97,7 @@ def test_a_childs_recordings_leave_every_file_and_do_not_come_back(folder_at: Ca
     assert [line.split(",")[0] for line in predictions.decode().splitlines()] == [RECORDING, "a.wav", "b.wav"]
 
     # Their uploads still lie there: no night, whatever it knew before, reads them again.
-    uploads = open_store(f"{here}/uploads")
+    uploads = open_store(f"{here}/recordings")
     grades, segments = open_store(f"{here}/grades"), open_store(f"{here}/segments")
     night = plan_night(uploads, CommitLog(grades, "grades").state(), "m2", new_only=True)
     state = CommitLog(segments, "segments").state()
@@ -337,3 +261,37 @@ def test_parts_that_are_no_parquet_are_left_alone(tmp_path: Any) -> None:
     store.put("parts/killed/half.parquet", parquet_bytes(pa.table({"x": [1]}))[:20])
     erase(WHAT, places(str(tmp_path)), delete=True)
     assert where(str(tmp_path)) == []
+
+
+ERASE = "jobs/erase.py"
+
+
+def erase_all(place: str) -> None:
+    erase(wanted("", PERFORMER, f"{place}/labels.csv"), places(place), delete=True, recordings_too=True)
+
+
+def test_it_needs_no_permission_but_the_listed_ones(gate: Gate, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
+    place = f"gs://{bucket}/school"
+    school(place)
+    gate.permit(permitted(place, ERASE))
+    erase_all(place)
+    gate.permit(None)
+    assert where(place) == []
+
+
+@pytest.mark.parametrize(
+    ("of", "permission"), [row[1:] for row in TABLE if row[0] == ERASE], ids=lambda value: value.rpartition(".")[2]
+)
+def test_without_a_listed_permission_it_says_what_it_lacks(
+    of: str, permission: str, gate: Gate, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gate.address)
+    place = f"gs://{bucket}/school"
+    school(place)
+    gate.permit(permitted(place, ERASE, without=(of, permission)))
+    with pytest.raises((UserError, PermissionError), match=rf"not have {permission} access"):
+        erase_all(place)
+    if (of, permission) == ("evaluation", "storage.objects.get"):  # not taken for a place that holds nothing of them
+        with pytest.raises(UserError, match=rf"not have {permission} access"):
+            erase(WHAT, Places(evaluation=f"{place}/evaluation"), delete=False)
