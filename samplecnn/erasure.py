@@ -3,14 +3,17 @@
 Notable: the tombstone comes first, in the commit log (commits): from then on no row of the recording counts, and a run
 that has it in hand drops it when it commits. Only then are files rewritten, each under a condition on its version, so
 that a run that writes meanwhile loses nothing. Killed at any moment and run again, it goes
-on. At its end it looks again.
+on. At its end it looks again. People's tables come last, since they say which recordings a performer's are.
 """
 
 import io
+import json
 import logging
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,18 +32,20 @@ from samplecnn.contract import (
     STAGING,
     TRAINED_ON_FILE,
     match_key,
+    name_in_cell,
     spell_name,
 )
 from samplecnn.errors import JobError, LostRace, UserError
 from samplecnn.leases import hold
-from samplecnn.store import Store, open_store, read_file
-from samplecnn.tables import csv_bytes, parquet_bytes, read_csv
+from samplecnn.store import Store, open_store, read_file, store_of_file
+from samplecnn.tables import csv_without, parquet_bytes, read_csv
 from samplecnn.trained_on import trained_on_from_json
 
 log = logging.getLogger(__name__)
 
 # Made of the others by jobs/report.py: they go whole, and are written again when somebody asks for them.
 DERIVED = (REPORT_HTML, LABEL_NEXT_CSV)
+LEFT_OUT = "(left out: it named a recording that was erased)"  # in a night's record, instead of a line
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,15 @@ class Wanted:
         keys = {match_key(name) for name in self.names}
         return {name for name in recordings if match_key(name) in keys}
 
+    def told_in(self, text: str) -> bool:
+        """Does a line for people name one of them? In whatever way a message quotes a name."""
+        return any(spelling in text for spelling in self._spellings())
+
+    def _spellings(self) -> set[str]:
+        forms = {unicodedata.normalize(form, name) for name in self.names for form in ("NFC", "NFD")}
+        quoted = {spelling for form in forms for spelling in (form, repr(form)[1:-1], quote(form))}
+        return quoted | {" ".join(spelling.split()) for spelling in quoted}  # as flags.run puts it on one line
+
 
 @dataclass(frozen=True)
 class Places:
@@ -65,69 +79,85 @@ class Places:
     segments: str | None = None
     grades: str | None = None
     evaluation: str | None = None
+    nights: str | None = None
     recordings: str | None = None
     model: str | None = None
 
 
-def wanted(recording: str, performer: str, labels: str | None) -> Wanted:
-    """What these flags mean. Raises UserError where they mean nothing."""
+def wanted(recording: str, performer: str, labels: Sequence[str]) -> Wanted:
+    """What these flags mean. labels: CSV files. Raises UserError where they mean nothing."""
     if bool(recording) == bool(performer):
         raise UserError("--recording or --performer: give one of them")
     if recording:
         return Wanted((recording,))
-    if labels is None:
+    if not labels:
         raise UserError("--performer: wants --labels with it, whose column performer says which recordings are theirs")
-    rows = read_csv(read_file(labels, "--labels"), labels)
-    names = [row[RECORDING] for row in rows if RECORDING in row and row.get(PERFORMER) == performer]
-    if not names:
-        raise UserError(f"--performer {performer}: no recording in {labels} is theirs: check the name")
-    return Wanted(tuple(dict.fromkeys(names)))
+    rows = [row for place in labels for row in read_csv(read_file(place, "--labels"), place)]
+    names = [name_in_cell(row.get(RECORDING, "")) for row in rows if row.get(PERFORMER) == performer]
+    if not any(names):
+        raise UserError(f"--performer {performer}: no recording in {', '.join(labels)} is theirs, or is any more")
+    return Wanted(tuple(dict.fromkeys(filter(None, names))))
 
 
-def erase(what: Wanted, places: Places, *, delete: bool, recordings_too: bool = False) -> list[str]:
+def erase(
+    what: Wanted,
+    places: Places,
+    *,
+    delete: bool,
+    recordings_too: bool = False,
+    labels: Sequence[str] = (),
+    labels_too: bool = False,
+) -> list[str]:
     """Erase these recordings, or say what would go; returns the lines to print.
 
-    Raises UserError where nothing of them is found and nothing ever was, JobError where something is left in the end.
+    labels: CSV files of people with a column recording. Raises UserError where nothing of them is found and nothing
+    ever was, JobError where something is left in the end.
     """
-    segments, grades, evaluation = (
-        open_store(place) if place else None for place in (places.segments, places.grades, places.evaluation)
-    )
-    if segments is None and grades is None and evaluation is None:
+    if not (places.segments or places.grades or places.evaluation):
         raise UserError("--segments, --grades or --evaluation: name at least one")
     if recordings_too and not places.recordings:
         raise UserError("--recordings-too: wants --recordings with it")
-    logs = {
-        store.url(): _log(store, kind)
-        for store, kind in ((segments, "segments"), (grades, "grades"))
-        if store is not None
-    }
-    results = [store for store in (segments, grades, evaluation) if store is not None]
-    found = [store.url(name) for store in results for name in holding(store, what)]
+    if labels_too and not labels:
+        raise UserError("--labels-too: wants --labels with it")
+    made = [
+        (open_store(place), find, erase_in)
+        for place, find, erase_in in (
+            (places.segments, holding, _erase_segments),
+            (places.grades, holding, _erase_grades),
+            (places.evaluation, holding, _erase_evaluation),
+            (places.nights, _telling, _erase_nights),
+        )
+        if place
+    ]
+    logs = [_log(place, kind) for place, kind in ((places.segments, "segments"), (places.grades, "grades")) if place]
+
+    def held() -> list[str]:
+        return [store.url(name) for store, find, _ in made for name in find(store, what)]
+
+    found = held()
     uploads = open_store(places.recordings) if places.recordings else None
     files = [] if uploads is None else [entry.name for entry in uploads.list() if spell_name(entry.name) in what]
-    known = any(state.erased.holds(name) for state in logs.values() for name in what.names)
-    if not (found or files or known):
+    tables = [place for place in labels if _csv_without(read_file(place, "--labels"), place, what) is not None]
+    known = any(state.erased.holds(name) for state in logs for name in what.names)
+    if not (found or files or tables or known):
         raise UserError(f"{', '.join(what.names[:3])}: found nowhere: write the name as latest.csv has it")
-    lines = list(found)
+    lines = [*found, *_models(places.model, what)]
     if delete:
-        if segments is not None:
-            _erase_segments(segments, what)
-        if grades is not None:
-            _erase_grades(grades, what)
-        if evaluation is not None:
-            _erase_evaluation(evaluation, what)
-        if left := [store.url(name) for store in results for name in holding(store, what)]:
+        for store, _, erase_in in made:
+            erase_in(store, what)
+        if left := held():
             raise JobError(
                 f"{left[0]}: another run wrote it meanwhile ({len(left)} such files): run the same command again"
             )
-    if uploads is not None and files:
-        lines += [uploads.url(name) for name in files if recordings_too]
-        if delete and recordings_too:
-            for name in files:
-                uploads.delete(name)
-        elif not recordings_too:
-            lines.append(f"{len(files)} uploads stay in {places.recordings}, and are not read again (--recordings-too)")
-    lines += _models(places.model, what)
+    if uploads is not None and files and not recordings_too:
+        lines.append(f"{len(files)} uploads stay in {places.recordings}, and are not read again (--recordings-too)")
+    elif uploads is not None:
+        lines += [uploads.url(name) for name in files]
+        for name in files if delete else []:
+            uploads.delete(name)
+    lines += tables if labels_too else [f"{place}: has lines of them, which stay (--labels-too)" for place in tables]
+    for place in sorted(tables, key=_says_who) if delete and labels_too else []:
+        _erase_lines(place, what)
     done = "erased from" if delete else "would be erased from: --delete does it:"
     lines.append(f"{len(what.names)} recordings {done} {len(found)} files")
     return lines
@@ -181,7 +211,8 @@ def _names_in_text(path: str, data: bytes) -> set[str]:
         return set()
 
 
-def _log(store: Store, kind: str) -> LogState:
+def _log(place: str, kind: str) -> LogState:
+    store = open_store(place)
     state = CommitLog(store, kind).state()
     if state.settings is None:
         raise UserError(f"--{kind} {store.url()}: no {kind} there: check the path")
@@ -235,9 +266,50 @@ def _erase_grades(store: Store, what: Wanted) -> None:
 
 
 def _erase_evaluation(store: Store, what: Wanted) -> None:
-    _rewrite(store, PREDICTIONS_CSV, lambda data: _csv_without(data, what))
+    _rewrite(store, PREDICTIONS_CSV, lambda data: _csv_without(data, PREDICTIONS_CSV, what))
     for name in DERIVED:
         store.delete(name)
+
+
+def _erase_nights(store: Store, what: Wanted) -> None:
+    for name in _telling(store, what):
+        _rewrite(store, name, lambda data: _record_without(data, what))
+
+
+def _telling(store: Store, what: Wanted) -> list[str]:
+    """The nights' records in which a line names them."""
+    names = [entry.name for entry in store.list(folders=False) if entry.name.endswith(".json")]
+    return [name for name in names if _record_without(store.read(name).data, what)]
+
+
+def _record_without(data: bytes, what: Wanted) -> bytes | None:
+    """A night's record (operations.night) without the lines that name them."""
+    try:
+        told = json.loads(data)
+    except ValueError:
+        return None
+    if not (isinstance(told, dict) and "night" in told):  # no record of ours
+        return None
+    kept = _texts_without(told, what)
+    return None if kept == told else json.dumps(kept, indent=1).encode()
+
+
+def _texts_without(told: Any, what: Wanted) -> Any:
+    if isinstance(told, dict):
+        return {key: _texts_without(value, what) for key, value in told.items()}
+    if isinstance(told, list):
+        return [_texts_without(value, what) for value in told]
+    return LEFT_OUT if isinstance(told, str) and what.told_in(told) else told
+
+
+def _says_who(place: str) -> bool:
+    """Does --performer go by this file? Then it is the last to lose their lines: the same command goes on by it."""
+    return any(PERFORMER in row for row in read_csv(read_file(place, "--labels"), place))
+
+
+def _erase_lines(place: str, what: Wanted) -> None:
+    store, name = store_of_file(place)
+    _rewrite(store, name, lambda data: _csv_without(data, place, what))
 
 
 def _rewrite(store: Store, name: str, without: Callable[[bytes], bytes | None]) -> None:
@@ -267,12 +339,8 @@ def _part_without(data: bytes, what: Wanted) -> bytes | None:
     return parquet_bytes(rows.filter(pc.invert(pc.is_in(rows[RECORDING], pa.array(sorted(gone))))))
 
 
-def _csv_without(data: bytes, what: Wanted) -> bytes | None:
-    rows = read_csv(data, PREDICTIONS_CSV)
-    kept: list[dict[str, Any]] = [row for row in rows if row[RECORDING] not in what]
-    if len(kept) == len(rows):
-        return None
-    return csv_bytes(pa.Table.from_pylist(kept, schema=pa.schema([(name, pa.string()) for name in rows[0]])))
+def _csv_without(data: bytes, place: str, what: Wanted) -> bytes | None:
+    return csv_without(data, place, lambda row: name_in_cell(row.get(RECORDING, "")) in what)
 
 
 def _models(place: str | None, what: Wanted) -> list[str]:

@@ -27,6 +27,7 @@ PLACES = {
     "grades": "folder or gs://bucket/prefix of the grades",
     "corrections": "CSV file with the columns recording,grade,by,why and perhaps version",
     "export": "CSV file to write: the corrections that stand, as labels",
+    "nights": "folder or gs://bucket/prefix of the nights' records",
     "evaluation": "folder or gs://bucket/prefix of the evaluation",
     "current_evaluation": "folder or gs://bucket/prefix of the evaluation that the current model was trained with",
     "midi": "folder of MIDI files, .mid or .midi",

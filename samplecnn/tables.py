@@ -3,9 +3,10 @@
 Every CSV file of samplecnn is written and read here, so that the guard against spreadsheet formulas is in one place.
 """
 
+import codecs
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,31 +67,51 @@ def read_csv(data: bytes, place: str) -> list[dict[str, str]]:
     place: named in errors. Every row carries all columns, short rows padded with ""; cells and column names are
     stripped of surrounding spaces; wholly empty lines are left out. Raises UserError, naming the line.
     """
+    return [row for row, _ in _records(data, place) if row is not None]
+
+
+def csv_without(data: bytes, place: str, goes: Callable[[dict[str, str]], bool]) -> bytes | None:
+    """The same file without the rows of which `goes` is true; all else stays, byte for byte. None where none goes.
+
+    Raises UserError as read_csv does.
+    """
+    records = list(_records(data, place))
+    kept = [text for row, text in records if row is None or not goes(row)]
+    if len(kept) == len(records):
+        return None
+    bom = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
+    return bom + "".join(kept).encode()
+
+
+def _records(data: bytes, place: str) -> Iterator[tuple[dict[str, str] | None, str]]:
+    """(row, the text that it was read from) of all that is in a file; None: the header and empty lines."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{place}: not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from None
     header, _, _ = text.lstrip().partition("\n")
     delimiter = ";" if header.count(";") > header.count(",") else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: list[dict[str, str]] = []
+    lines = list(io.StringIO(text, newline=""))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     columns: list[str] = []
+    read = 0
     try:
         for cells in reader:
+            written, read = "".join(lines[read : reader.line_num]), reader.line_num
             cells = [unguard_cell(cell.strip()) for cell in cells]
             if not any(cells):
-                continue
-            if not columns:
+                yield None, written
+            elif not columns:
                 columns = cells
                 if len(set(columns)) < len(columns):
-                    raise UserError(f"{place}, line {reader.line_num}: a column is named twice: keep one of them")
+                    raise UserError(f"{place}, line {read}: a column is named twice: keep one of them")
+                yield None, written
             elif len(cells) > len(columns):
                 raise UserError(
-                    f"{place}, line {reader.line_num}: {len(cells)} cells under {len(columns)} columns: "
+                    f"{place}, line {read}: {len(cells)} cells under {len(columns)} columns: "
                     "put names that hold a comma in quotes"
                 )
             else:
-                rows.append(dict(zip(columns, cells + [""] * (len(columns) - len(cells)), strict=True)))
+                yield dict(zip(columns, cells + [""] * (len(columns) - len(cells)), strict=True)), written
     except csv.Error as error:
         raise UserError(f"{place}, line {reader.line_num}: not a CSV file ({error})") from None
-    return rows

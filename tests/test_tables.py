@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from samplecnn.contract import FAILURES_SCHEMA, grades_schema, segments_schema
 from samplecnn.errors import UserError
-from samplecnn.tables import csv_bytes, parquet_bytes, read_csv, read_parquet
+from samplecnn.tables import csv_bytes, csv_without, parquet_bytes, read_csv, read_parquet
 from tests.fixtures import HANGS_S
 
 # Text as cells hold it: read_csv strips spaces around a cell, and what a person cannot type is not stripped away.
@@ -135,3 +135,22 @@ def test_a_parquet_file_in_memory_is_read_without_threads_that_outlive_the_call(
 def test_a_damaged_parquet_file_is_refused(change):
     with pytest.raises((pa.ArrowException, OSError)):
         read_parquet(change(parquet_bytes(pa.table({"a": list(range(1000))}))))
+
+
+def test_rows_leave_a_file_that_stays_as_a_person_wrote_it():
+    kept = b'\xef\xbb\xbf recording ;why\r\n\r\n"a; 1.wav";"no\r\nsound"\r\n;\n'
+    gone = b'"b\nb.wav";x\n' + b"'=c.wav;y"
+    assert csv_without(kept + gone, "labels.csv", lambda row: row["recording"] in ("b\nb.wav", "=c.wav")) == kept
+    assert csv_without(kept, "labels.csv", lambda row: row["recording"] == "b.wav") is None
+    with pytest.raises(UserError, match="a column is named twice"):
+        csv_without(b"a,a\n1,2\n", "labels.csv", lambda row: True)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(cells, cells), min_size=1, max_size=6))
+def test_what_is_left_of_a_file_are_the_other_rows(rows):
+    data = csv_bytes(pa.table({"recording": [row[0] for row in rows], "message": [row[1] for row in rows]}))
+    left = csv_without(data, "labels.csv", lambda row: row["recording"] == rows[0][0])
+    assert left is not None
+    told = [(row["recording"], row["message"]) for row in read_csv(left, "labels.csv")]
+    assert told == [row for row in rows if row[0] != rows[0][0]]

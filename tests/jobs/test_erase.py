@@ -27,12 +27,22 @@ from tests.fixtures.permissions import TABLE, permitted
 
 
 def places(place: str) -> Places:
-    return Places(**{name: f"{place}/{name}" for name in ("segments", "grades", "evaluation", "recordings", "model")})
+    names = ("segments", "grades", "evaluation", "nights", "recordings", "model")
+    return Places(**{name: f"{place}/{name}" for name in names})
+
+
+def tables(place: str) -> list[str]:
+    return [f"{place}/labels.csv", f"{place}/corrected.csv"]
+
+
+def erase_all(place: str, files: int = 2) -> None:
+    """files: so many of the tables."""
+    erase(WHAT, places(place), delete=True, recordings_too=True, labels=tables(place)[:files], labels_too=True)
 
 
 def flags(place: str) -> list[str]:
     told = [f"--{name}={value}" for name, value in vars(places(place)).items()]
-    return [f"--performer={PERFORMER}", f"--labels={place}/labels.csv", *told]
+    return [f"--performer={PERFORMER}", *(f"--labels={table}" for table in tables(place)), *told]
 
 
 def texts(data: bytes) -> Iterator[bytes]:
@@ -46,14 +56,13 @@ def texts(data: bytes) -> Iterator[bytes]:
 
 
 def where(place: str) -> list[str]:
-    """The files below a place, uploads and labels apart, that tell a name or a version of the child's recordings."""
+    """The files below a place that tell, of the child's recordings, a name, a version or the content."""
     files = open_store(place)
     needles = [b"Lisa", VERSION_OF.encode(), "Zöe".encode(), b"Z\\u00f6e"]
     return [
         entry.name
         for entry in files.list()
-        if not entry.name.startswith(("recordings/", "labels.csv"))
-        and any(needle in text for text in texts(files.read(entry.name).data) for needle in needles)
+        if any(needle in text for text in texts(files.read(entry.name).data) for needle in needles)
     ]
 
 
@@ -89,12 +98,13 @@ def test_a_childs_recordings_leave_every_file_and_do_not_come_back(folder_at: Ca
     assert "0123456789abcdef: was trained on 1 of them" in ended.stdout
     assert "fedcba9876543210" not in ended.stdout
     assert "2 uploads stay in" in ended.stdout
-    assert where(here) == []
+    assert f"{tables(here)[0]}: has lines of them, which stay (--labels-too)" in ended.stdout
+    assert where(here) == ["corrected.csv", "labels.csv", *(f"recordings/{name}" for name in sorted(WHAT.names))]
     latest, rows, names, predictions = rest(here)
     assert latest == [row for row in before[0] if row[RECORDING] not in WHAT]
     assert sorted(map(repr, rows)) == sorted(repr(row) for row in before[1] if row[RECORDING] not in WHAT)
     assert names == ["a.wav", "b.wav"]
-    assert [line.split(",")[0] for line in predictions.decode().splitlines()] == [RECORDING, "a.wav", "b.wav"]
+    assert predictions == b"".join(line for line in before[3].splitlines(keepends=True) if b"Lisa" not in line)
 
     # Their uploads still lie there: no night, whatever it knew before, reads them again.
     uploads = open_store(f"{here}/recordings")
@@ -105,10 +115,18 @@ def test_a_childs_recordings_leave_every_file_and_do_not_come_back(folder_at: Ca
         assert {item.recording for item in work.todo} <= {"a.wav", "b.wav", "c.wav"}
         assert not [name for name in work.deleted if name in WHAT]
 
-    again = run_job("erase", *flags(here), "--delete", "--recordings-too")
+    again = run_job("erase", *flags(here), "--delete", "--recordings-too", "--labels-too")
     assert again.returncode == 0, again.stderr
+    assert where(here) == []
     assert sorted(entry.name for entry in uploads.list()) == ["a.wav", "b.wav", "c.wav"]
     assert rest(here)[0] == latest
+    files = open_store(here)
+    assert files.read("labels.csv").data == b'recording,grade,performer\n"a.wav",A,p01\n"b.wav",A,p01\n'
+    assert files.read("corrected.csv").data == b"\xef\xbb\xbfrecording;grade\r\n./a.wav ; A\r\n"
+    record = json.loads(files.read("nights/2026-11-07.json").data)
+    told = "(left out: it named a recording that was erased)"
+    assert record == {"night": "2026-11-07", "line": told, "counts": None, "attempts": [{"job": "1", "why": told}]}
+    assert json.loads(files.read("nights/2026-11-08.json").data)["line"].endswith("'a.wav' could not be read")
 
 
 class Killed(BaseException):
@@ -145,7 +163,7 @@ def test_killed_at_any_write_the_same_command_ends_the_same(
     folder_at: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     school(folder_at("undisturbed"))
-    erase(WHAT, places(folder_at("undisturbed")), delete=True)
+    erase_all(folder_at("undisturbed"))
     expected = rest(folder_at("undisturbed"))
     number = kills = 0
     while True:
@@ -155,11 +173,11 @@ def test_killed_at_any_write_the_same_command_ends_the_same(
         with monkeypatch.context() as patched:
             dying(patched, number, after=number % 2 == 0)
             try:
-                erase(WHAT, places(here), delete=True)
+                erase_all(here)
                 break
             except Killed:
                 kills += 1
-        erase(WHAT, places(here), delete=True)
+        erase_all(here)
         assert where(here) == []
         assert rest(here) == expected
     assert kills >= 15
@@ -169,10 +187,23 @@ def test_killed_by_the_system_it_goes_on(folder_at: Callable[[str], str]) -> Non
     for number in (3, 8):
         here = folder_at(str(number))
         school(here)
-        assert killed_at_write(number, "erase", *flags(here), "--delete")
-        ended = run_job("erase", *flags(here), "--delete")
+        told = [*flags(here), "--delete", "--recordings-too", "--labels-too"]
+        assert killed_at_write(number, "erase", *told)
+        ended = run_job("erase", *told)
         assert ended.returncode == 0, ended.stderr
         assert where(here) == []
+
+
+def test_the_table_that_says_whose_recordings_they_are_is_the_last_to_lose_them(
+    folder_at: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    school(folder_at("here"))
+    with monkeypatch.context() as patched:
+        writes = dying(patched, 0, after=False)
+        erase_all(folder_at("here"))
+    assert writes[-2:] == ["corrected.csv", "labels.csv"]
+    with pytest.raises(UserError, match="is theirs, or is any more"):
+        wanted("", PERFORMER, tables(folder_at("here")))
 
 
 def test_nights_that_write_meanwhile_lose_nothing_and_bring_nothing_back(folder_at: Callable[[str], str]) -> None:
@@ -220,8 +251,8 @@ def test_a_part_that_a_night_leaves_behind_is_found_and_goes_the_next_time(
     with monkeypatch.context() as patched:
         patched.setattr(grades_folder, "write_views", and_a_night_writes)
         with pytest.raises(JobError, match=r"late/recordings-00001\.parquet: another run wrote it meanwhile"):
-            erase(WHAT, places(here), delete=True)
-    erase(WHAT, places(here), delete=True)
+            erase_all(here)
+    erase_all(here)
     assert where(here) == []
 
 
@@ -246,28 +277,48 @@ def test_what_the_user_got_wrong_is_one_line(tmp_path: Any) -> None:
         (["--recording", LISA, "--grades", tmp_path / "none"], "no grades there"),
         (["--performer", "p99", "--grades", tmp_path / "grades"], "wants --labels"),
         (["--recording", LISA, "--grades", tmp_path / "grades", "--recordings-too"], "wants --recordings"),
+        (["--recording", LISA, "--grades", tmp_path / "grades", "--labels-too"], "wants --labels"),
     ):
         ended = run_job("erase", *args)
         assert ended.returncode == 2, ended.stderr
         assert line in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
     with pytest.raises(UserError, match="is theirs"):
-        wanted("", "p99", str(tmp_path / "labels.csv"))
+        wanted("", "p99", tables(str(tmp_path)))
+
+
+def test_a_name_is_found_however_a_message_quotes_it() -> None:
+    what = Wanted(('class 3/Zöe\'s  "solo".wav',))
+    for line in (
+        'class 3/Zo\u0308e\'s  "solo".wav: no sound',
+        f"{what.names[0]!r} is gone",
+        'class 3/Zöe\'s "solo".wav: on one line',
+        "gs://b/class%203/Z%C3%B6e%27s%20%20%22solo%22.wav",
+    ):
+        assert what.told_in(line), line
+    assert not what.told_in("class 3/Zöe.wav: no sound")
+
+
+def test_files_beside_the_records_are_no_records(tmp_path: Any) -> None:
+    school(str(tmp_path))
+    store = open_store(str(tmp_path / "nights"))
+    store.put("half.json", f'{{"night": "{LISA}'.encode())
+    store.put("theirs.json", json.dumps({"line": LISA}).encode())
+    store.put("grades/manifests/000000001.json", json.dumps({"night": LISA}).encode())
+    before = [store.read(entry.name).data for entry in store.list() if not entry.name.startswith("2026")]
+    erase_all(str(tmp_path))
+    assert [store.read(entry.name).data for entry in store.list() if not entry.name.startswith("2026")] == before
 
 
 def test_parts_that_are_no_parquet_are_left_alone(tmp_path: Any) -> None:
     school(str(tmp_path))
     store = open_store(f"{tmp_path}/grades")
     store.put("parts/killed/half.parquet", parquet_bytes(pa.table({"x": [1]}))[:20])
-    erase(WHAT, places(str(tmp_path)), delete=True)
+    erase_all(str(tmp_path))
     assert where(str(tmp_path)) == []
 
 
 ERASE = "jobs/erase.py"
-
-
-def erase_all(place: str) -> None:
-    erase(wanted("", PERFORMER, f"{place}/labels.csv"), places(place), delete=True, recordings_too=True)
 
 
 def test_it_needs_no_permission_but_the_listed_ones(gate: Gate, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,9 +326,9 @@ def test_it_needs_no_permission_but_the_listed_ones(gate: Gate, bucket: str, mon
     place = f"gs://{bucket}/school"
     school(place)
     gate.permit(permitted(place, ERASE))
-    erase_all(place)
+    erase_all(place, files=1)
     gate.permit(None)
-    assert where(place) == []
+    assert where(place) == ["corrected.csv"]
 
 
 @pytest.mark.parametrize(
@@ -291,7 +342,7 @@ def test_without_a_listed_permission_it_says_what_it_lacks(
     school(place)
     gate.permit(permitted(place, ERASE, without=(of, permission)))
     with pytest.raises((UserError, PermissionError), match=rf"not have {permission} access"):
-        erase_all(place)
+        erase_all(place, files=1)
     if (of, permission) == ("evaluation", "storage.objects.get"):  # not taken for a place that holds nothing of them
         with pytest.raises(UserError, match=rf"not have {permission} access"):
             erase(WHAT, Places(evaluation=f"{place}/evaluation"), delete=False)
