@@ -1,7 +1,8 @@
 """BatchNorm over the batch of all data-parallel workers, on any device.
 
-torch's SyncBatchNorm refuses CPUs. Here means and variances are all-reduced inside autograd, weighted by what each
-worker really holds: uneven or empty local batches give what one worker would have computed from the whole batch.
+torch's SyncBatchNorm refuses CPUs. Here means and variances are exchanged inside autograd, once forwards and once
+backwards (a message between CPUs takes as long as thousands of numbers), weighted by what each worker really holds:
+uneven or empty local batches give what one worker would have computed from the whole batch.
 """
 
 import torch
@@ -24,16 +25,23 @@ class BatchNorm(nn.BatchNorm2d):
         x = x.float()  # sums over all workers in half precision would be worth nothing
         others = [dim for dim in range(x.ndim) if dim != 1]  # all but channels
         shape = [1, -1] + [1] * (x.ndim - 2)
-        total_C = x.sum(others)
-        held = torch.full_like(total_C[:1], x.numel() // x.shape[1])
-        summed = _all_reduce(torch.cat([total_C, held]))
-        mean_C, count = summed[:-1] / summed[-1], summed[-1].detach()
         # Twice over the data, like torch itself: a variance from sums of squares loses digits where the mean is large.
-        centred = x - mean_C.view(shape)
-        var_C = _all_reduce(centred.square().sum(others)) / count
+        held = x.numel() // x.shape[1]
+        own_mean_C = x.sum(others) / max(held, 1)
+        centred = x - own_mean_C.view(shape)
+        squares_C = centred.square().sum(others)
+        told_WN = _all_gather(torch.cat([own_mean_C, squares_C, own_mean_C.new_tensor([held])]))
+        channels = len(own_mean_C)
+        mean_WC, squares_WC, held_W1 = told_WN[:, :channels], told_WN[:, channels:-1], told_WN[:, -1:].detach()
+        count = held_W1.sum()
+        mean_C = (held_W1 * mean_WC).sum(0) / count
+        # Chan, Golub, LeVeque 1979: what parts' variances lack is how far their means lie apart.
+        var_C = (squares_WC + held_W1 * (mean_WC - mean_C).square()).sum(0) / count
         self._remember(mean_C.detach(), var_C.detach() * count / (count - 1))
         scale_C = self.weight * torch.rsqrt(var_C + self.eps)
-        return centred * scale_C.view(shape) + self.bias.view(shape)
+        moved_C = self.bias + (own_mean_C - mean_C) * scale_C
+        normalised: Tensor = centred * scale_C.view(shape) + moved_C.view(shape)
+        return normalised
 
     @torch.no_grad()
     def _remember(self, mean_C: Tensor, unbiased_var_C: Tensor) -> None:
@@ -57,22 +65,23 @@ def keep_statistics(network: nn.Module) -> None:
             module.eval()
 
 
-class _AllReduce(torch.autograd.Function):
-    """Sum over workers; since each worker's loss depends on the sum, so is the gradient."""
+class _AllGather(torch.autograd.Function):
+    """A row a worker; since each worker's loss depends on all rows, a row's gradient is summed over workers."""
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
-        summed = x.clone()
-        distributed.all_reduce(summed)
-        return summed
+        rows = x.new_zeros(distributed.get_world_size(), len(x))
+        rows[distributed.get_rank()] = x
+        distributed.all_reduce(rows)
+        return rows
 
     @staticmethod
     def backward(ctx: object, *grads: Tensor) -> Tensor:
         summed = grads[0].clone()  # contiguous and ours: autograd may hand out an expanded view
         distributed.all_reduce(summed)
-        return summed
+        return summed[distributed.get_rank()]
 
 
-def _all_reduce(x: Tensor) -> Tensor:
-    summed: Tensor = _AllReduce.apply(x)  # type: ignore[no-untyped-call]
-    return summed
+def _all_gather(x: Tensor) -> Tensor:
+    rows: Tensor = _AllGather.apply(x)  # type: ignore[no-untyped-call]
+    return rows

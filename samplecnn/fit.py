@@ -7,6 +7,7 @@ losses and gradients are those of one worker with the whole batch.
 
 import logging
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -98,7 +99,7 @@ def fit(
     rank, world = _rank_and_world()
     parallel: nn.Module = _Learning(network)
     if world > 1:
-        parallel = DistributedDataParallel(parallel, device_ids=[device] if device.type == "cuda" else None)
+        parallel = _data_parallel(parallel, device)
     done, stage, begun, stale, best_loss, best = 0, 0, 0, 0, math.inf, _weights(network)
     start_loss_R: list[float] | None = None
     optimiser = _optimiser(recipe, network, settings)
@@ -197,6 +198,19 @@ class _Learning(nn.Module):
         outputs_BO, embedding_BE = self.network.hear(waveform_BT, key_B)
         attention = self.network.attention
         return outputs_BO, attention(embedding_BE) if attention else outputs_BO.new_zeros(len(outputs_BO))
+
+
+def _data_parallel(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """Buffers are not sent round before every step: BatchNorm's are the same everywhere (batchnorm.py)."""
+    with warnings.catch_warnings():
+        # torch 2.13 has another name for it, which the torch of the K80 set does not know.
+        warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+        return DistributedDataParallel(
+            network,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
 
 
 def _optimiser(recipe: Recipe, network: nn.Module, settings: FitSettings) -> torch.optim.Optimizer:
