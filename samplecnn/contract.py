@@ -71,6 +71,7 @@ MACHINE_GRADE = "machine_grade"  # what the model says, where a person may have 
 CORRECTED_BY = "corrected_by"
 CORRECTED_AT = "corrected_at"  # UTC
 CORRECTED_WHY = "corrected_why"
+CORRECTED_MARK = "corrected_mark"
 BY = "by"  # of a correction: who says so
 WHY = "why"
 BECAUSE = "because"  # why a recording is worth a label
@@ -248,20 +249,24 @@ def latest_schema(grades: tuple[str, ...]) -> pa.Schema:
             pa.field(CORRECTED_BY, pa.string()),
             pa.field(CORRECTED_AT, pa.timestamp("us", tz="UTC")),
             pa.field(CORRECTED_WHY, pa.string()),
+            pa.field(CORRECTED_MARK, pa.float64()),  # null where a grade was given
         ]
     )
 
 
-# What jobs/correct.py --export writes: labels that train and evaluate read, and where they come from.
-CORRECTION_LABELS_SCHEMA = pa.schema(
-    [
-        pa.field(RECORDING, pa.string(), nullable=False),
-        pa.field(GRADE, pa.string(), nullable=False),
-        pa.field(CORRECTED_BY, pa.string(), nullable=False),
-        pa.field(CORRECTED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field(CORRECTED_WHY, pa.string(), nullable=False),
-    ]
-)
+def correction_labels_schema(marked: bool = False) -> pa.Schema:
+    """What jobs/correct.py --export writes: labels that train and evaluate read, and where they come from. marked: does
+    each correction give a mark?"""
+    return pa.schema(
+        [
+            pa.field(RECORDING, pa.string(), nullable=False),
+            pa.field(GRADE, pa.string(), nullable=False),
+            *([pa.field(MARK, pa.float64(), nullable=False)] if marked else []),
+            pa.field(CORRECTED_BY, pa.string(), nullable=False),
+            pa.field(CORRECTED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field(CORRECTED_WHY, pa.string(), nullable=False),
+        ]
+    )
 
 
 # grades/label_next.csv: a file of labels and of corrections once grade, by and why are filled in.

@@ -25,7 +25,7 @@ PLACES = {
     "candidate": "folder or gs://bucket/prefix of a model that may take over",
     "models": "folder or gs://bucket/prefix of models, the current one among them",
     "grades": "folder or gs://bucket/prefix of the grades",
-    "corrections": "CSV file with the columns recording,grade,by,why and perhaps version",
+    "corrections": "CSV file with the columns recording,grade or mark,by,why and perhaps version",
     "export": "CSV file to write: the corrections that stand, as labels",
     "nights": "folder or gs://bucket/prefix of the nights' records",
     "evaluation": "folder or gs://bucket/prefix of the evaluation",

@@ -35,6 +35,7 @@ from samplecnn.contract import (
     BY,
     CORRECTED_AT,
     CORRECTED_BY,
+    CORRECTED_MARK,
     CORRECTED_WHY,
     DURATION_S,
     FAILURES_CSV,
@@ -44,6 +45,7 @@ from samplecnn.contract import (
     LATEST_CSV,
     LATEST_PARQUET,
     MACHINE_GRADE,
+    MARK,
     MESSAGE,
     MODEL_ID,
     PARTS,
@@ -181,6 +183,7 @@ def _corrected(rows: pa.Table, state: LogState, grades: tuple[str, ...]) -> pa.T
         CORRECTED_BY: by_people[BY],
         CORRECTED_AT: by_people[AT],
         CORRECTED_WHY: by_people[WHY],
+        CORRECTED_MARK: by_people[MARK],
     }
     schema = latest_schema(grades)
     corrected = pa.table([columns[name] for name in schema.names], schema=schema)
@@ -209,6 +212,7 @@ def _failed_and_corrected(rows: pa.Table, state: LogState, corrections: pa.Table
             CORRECTED_BY: correction[BY],
             CORRECTED_AT: correction[AT],
             CORRECTED_WHY: correction[WHY],
+            CORRECTED_MARK: correction[MARK],
         }
         for item, correction in zip(failed.filter(pc.is_valid(of_item)).to_pylist(), by_people, strict=True)
     ]

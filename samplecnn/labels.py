@@ -38,7 +38,22 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelSettings:
+class MarkSettings:
+    """How marks are read, and which grades follow from them."""
+
+    cuts: str = flag(
+        EQUAL, "where people give marks and no grades: the marks between grades, such as 60,80; equal: equal shares"
+    )
+    mark_best: str = flag(HIGH, "which marks are the best", (HIGH, LOW))
+    mark_range: str = flag(ANY, "the least and the most that a mark can be, such as 0,100; any: whatever is given")
+
+    def scale(self, grades: int) -> MarkScale:
+        """grades: how many there are. Raises UserError where the flags contradict each other."""
+        return mark_scale(self.mark_best, self.mark_range, self.cuts, grades)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings(MarkSettings):
     """How labels are read."""
 
     grades: str = flag("A,B,C", "the grades, best first")
@@ -47,18 +62,13 @@ class LabelSettings:
         "column that is never on both sides of a split, or several: performer,piece; auto: performer, else piece, "
         "else each recording by itself",
     )
-    cuts: str = flag(
-        EQUAL, "where labels give marks and no grades: the marks between grades, such as 60,80; equal: equal shares"
-    )
-    mark_best: str = flag(HIGH, "which marks are the best", (HIGH, LOW))
-    mark_range: str = flag(ANY, "the least and the most that a mark can be, such as 0,100; any: whatever is given")
 
     def __post_init__(self) -> None:
         self.marks()
 
     def marks(self) -> MarkScale:
         """How marks are read."""
-        return mark_scale(self.mark_best, self.mark_range, self.cuts, len(self.names))
+        return self.scale(len(self.names))
 
     @property
     def names(self) -> tuple[str, ...]:

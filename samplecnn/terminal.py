@@ -6,6 +6,7 @@ from typing import Any
 from samplecnn.contract import (
     CONFIDENCE,
     CORRECTED_BY,
+    CORRECTED_MARK,
     CORRECTED_WHY,
     DURATION_S,
     GRADABLE,
@@ -42,7 +43,9 @@ def grade_line(row: Mapping[str, Any], width: int) -> str:
 def _corrected(row: Mapping[str, Any]) -> str:
     if not row.get(CORRECTED_BY):
         return ""
-    return f"corrected by {row[CORRECTED_BY]} (the model: {row[MACHINE_GRADE] or 'none'}): {row[CORRECTED_WHY]}"
+    mark = row.get(CORRECTED_MARK)
+    by = row[CORRECTED_BY] if mark is None else f"{row[CORRECTED_BY]}, mark {mark:g}"
+    return f"corrected by {by} (the model: {row[MACHINE_GRADE] or 'none'}): {row[CORRECTED_WHY]}"
 
 
 def failed_line(name: str, why: str, width: int) -> str:

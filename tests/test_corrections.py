@@ -1,17 +1,18 @@
 """Corrections: bound to the upload that was heard, before any model's grade, and refused in one line where unclear."""
 
 import io
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from samplecnn import grades_folder
-from samplecnn.commits import CommitLog, LogState, failed_item, outdated
+from samplecnn.commits import CommitLog, LogState, failed_item, manifest_name, outdated
 from samplecnn.contract import LATEST_CSV, LATEST_PARQUET
 from samplecnn.corrections import correct
 from samplecnn.errors import RecordingError, UserError
-from samplecnn.labels import LabelSettings, read_labels
+from samplecnn.labels import LabelSettings, MarkSettings, read_labels
 from samplecnn.store import Store, open_store
 from samplecnn.tables import parquet_bytes, read_csv
 from tests.fixtures.grades import GRADES, SETTINGS, grade
@@ -36,10 +37,10 @@ def fail(store: Store, name: str, version: str = "v1") -> LogState:
     return state
 
 
-def said(store: Store, text: str, export: str | None = None) -> str:
+def said(store: Store, text: str, export: str | None = None, marks: MarkSettings | None = None) -> str:
     """Correct by these lines; returns the closing line."""
     store.put("corrections.csv", text.encode())
-    return correct(store.url(), store.url("corrections.csv"), export)
+    return correct(store.url(), store.url("corrections.csv"), export, marks)
 
 
 def rows(store: Store) -> dict[str, dict]:
@@ -127,6 +128,64 @@ def test_the_export_is_labels_of_what_is_there_now(folder: Store, tmp_path: Path
     assert rows(folder)["b.wav"]["grade"] == "A"  # refused before anything was written
     with pytest.raises(UserError, match="is a folder"):
         correct(folder.url(), None, str(tmp_path))
+
+
+MARKED = MarkSettings(cuts="60", mark_range="0,100")
+
+
+def test_a_mark_instead_of_a_grade_is_kept_and_the_grade_follows(folder: Store, tmp_path: Path) -> None:
+    before = rows(folder)["a.wav"]
+    head = "recording,mark,by,why\n"
+    said(folder, head + 'a.wav,"59,5",Ann,wrong notes\nsilent.wav,60,Ann,4\'33\nbroken.mp3,7,Ben,live\n', marks=MARKED)
+    now = rows(folder)
+    assert [(now[name]["grade"], now[name]["corrected_mark"]) for name in ("a.wav", "silent.wav", "broken.mp3")] == [
+        ("B", 59.5),
+        ("A", 60.0),
+        ("B", 7.0),
+    ]
+    assert now["b.wav"]["corrected_mark"] is None
+    assert now["a.wav"]["mark"] == before["mark"]  # the model's
+    # Another mark is another correction, though the grade stays; in a snapshot of the log it stands too.
+    said(folder, head + "a.wav,50,Ann,wrong notes\n", marks=MARKED)
+    log = CommitLog(folder, "grades")
+    assert log.state().corrections["mark"].to_pylist() == [59.5, 60.0, 7.0, 50.0]
+    log._compact(json.loads(folder.read(manifest_name(log.state().last)).data)["token"])
+    for manifest in list(folder.list("manifests/00000000")):
+        if manifest.name.endswith(".json") and manifest.name != manifest_name(log.state().last):
+            folder.put(manifest.name, b"{}")  # what a reader that starts from the snapshot does not look at
+    assert CommitLog(folder, "grades").state().corrections.equals(log.state().corrections)
+    said(folder, head + "b.wav,80,Ann,fine\n", marks=MARKED)
+    export = str(tmp_path / "labels.csv")
+    assert correct(folder.url(), None, export) == f"4 corrections as labels in {export}"
+    labels = read_labels(Path(export).read_bytes(), export, LabelSettings(grades="A,B")).labels
+    assert {label.recording: label.mark for label in labels}["silent.wav"] == 60.0
+    told = said(folder, HEAD + "b.wav,B,Ann,no mark\n", export)
+    assert told.endswith(f"4 corrections as labels in {export}; no marks, since 3 give one and the others a grade")
+    assert "mark" not in read_csv(Path(export).read_bytes(), export)[0]
+    low = MarkSettings(cuts="3", mark_best="low", mark_range="1,6")
+    said(folder, head + "b.wav,2,Ann,German school marks\n", marks=low)
+    assert (rows(folder)["b.wav"]["grade"], rows(folder)["b.wav"]["corrected_mark"]) == ("A", 2.0)
+
+
+def test_the_models_mark_in_a_copied_row_is_no_persons(folder: Store) -> None:
+    said(folder, "recording,grade,mark,by,why\na.wav,B,88.5,Ann,wrong notes\n")
+    assert (rows(folder)["a.wav"]["grade"], rows(folder)["a.wav"]["corrected_mark"]) == ("B", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a.wav,70,Ann,x\n", r"correction 1: 'a\.wav' has a mark and no grade: say with --cuts which marks"),
+        ("a.wav,101,Ann,x\n", r"mark 101 of 'a\.wav' lies outside 0 to 100"),
+        ("a.wav,good,Ann,x\n", r"mark 'good' of 'a\.wav' is no number"),
+        ("a.wav,,Ann,x\n", "correction 1: grade is empty: fill it in"),
+        ("a.wav,70,Ann,x\na.wav,71,Ben,x\n", "correction 2: 'a.wav' is to be 71, and 70 by correction 1: keep one"),
+    ],
+)
+def test_a_mark_that_cannot_be_meant_is_refused(folder: Store, text: str, line: str) -> None:
+    marks = None if "--cuts" in line else MARKED
+    with pytest.raises(UserError, match=line):
+        said(folder, "recording,mark,by,why\n" + text, marks=marks)
 
 
 @pytest.mark.parametrize(

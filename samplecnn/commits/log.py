@@ -78,7 +78,7 @@ class CommitLog:
         parts: Sequence[Mapping[str, Any]] = (),
         removed: Sequence[str] = (),
         build: Callable[[list[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] | None = None,
-        corrections: Sequence[Mapping[str, str]] = (),
+        corrections: Sequence[Mapping[str, Any]] = (),
         erase: Sequence[str] = (),
     ) -> LogState:
         """Append one manifest; returns the log with it.
@@ -189,12 +189,13 @@ class CommitLog:
         tables = (found.state.items, found.state.corrections)
         return any(len(without_erased(table, self._state.erased)) < len(table) for table in tables)
 
-    def _unknown(self, corrections: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    def _unknown(self, corrections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The corrections that the log does not hold, each once."""
         known = {tuple(row.values()) for row in self._state.corrections.select(CORRECTION_KEY).to_pylist()}
         corrections = [row for row in corrections if not self._state.erased.holds(row[RECORDING])]
-        new = {tuple(row[column] for column in CORRECTION_KEY): None for row in corrections}
-        return [dict(zip(CORRECTION_KEY, key, strict=True)) for key in new if key not in known]
+        new = {tuple(row.get(column) for column in CORRECTION_KEY): None for row in corrections}
+        told = [dict(zip(CORRECTION_KEY, key, strict=True)) for key in new if key not in known]
+        return [{column: value for column, value in row.items() if value is not None} for row in told]
 
     def _unsettled(self, run: str, items: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The items that no other run has settled since we planned.

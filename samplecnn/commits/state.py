@@ -16,6 +16,7 @@ from samplecnn.contract import (
     DURATION_S,
     ERROR,
     GRADE,
+    MARK,
     MESSAGE,
     MODEL_ID,
     RECORDING,
@@ -65,11 +66,12 @@ ITEMS_SCHEMA = pa.schema(
         pa.field(MANIFEST, pa.int64(), nullable=False),
     ]
 )
-CORRECTION_KEY = [RECORDING, VERSION, GRADE, BY, WHY]  # the same again says nothing new
+CORRECTION_KEY = [RECORDING, VERSION, GRADE, BY, WHY, MARK]  # the same again says nothing new
 
 CORRECTIONS_SCHEMA = pa.schema(
     [  # one row a correction of the log, in the order of the manifests
-        *[pa.field(column, pa.string(), nullable=False) for column in CORRECTION_KEY],
+        *[pa.field(column, pa.string(), nullable=False) for column in CORRECTION_KEY if column != MARK],
+        pa.field(MARK, pa.float64()),  # that the grade follows from; null where a grade was given
         pa.field(AT, pa.timestamp("us", tz="UTC"), nullable=False),  # when, by whom, in which manifest: set by the log
         pa.field(RUN, pa.string(), nullable=False),
         pa.field(MANIFEST, pa.int64(), nullable=False),

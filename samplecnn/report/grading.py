@@ -16,6 +16,7 @@ from samplecnn.contract import (
     CONFIDENCE,
     CORRECTED_AT,
     CORRECTED_BY,
+    CORRECTED_MARK,
     CORRECTED_WHY,
     DURATION_S,
     GRADABLE,
@@ -115,6 +116,7 @@ def table_data(folder: GradesFolder) -> dict[str, Any]:
             "by": told(CORRECTED_BY),
             "corrected": [time and f"{time:%Y-%m-%d %H:%M}" for time in told(CORRECTED_AT)],
             "why": told(CORRECTED_WHY),
+            "mark": told(CORRECTED_MARK),
         },
         "segments": {
             "count": [0] * len(failed) + _counts(recordings, segments).tolist(),

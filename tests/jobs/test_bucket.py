@@ -12,7 +12,6 @@ import pytest
 from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.contract import (
-    CORRECTION_LABELS_SCHEMA,
     CURRENT,
     FAILURES_CSV,
     GRADED_AT,
@@ -23,6 +22,7 @@ from samplecnn.contract import (
     PREDICTIONS_CSV,
     RECORDING,
     REPORT_HTML,
+    correction_labels_schema,
 )
 from samplecnn.errors import UserError
 from samplecnn.evaluation import EvaluationSettings
@@ -184,7 +184,7 @@ def without(school: Any, gate: Gate) -> Callable[[str, str, str], None]:
         if (of, permission) == ("export", LIST):  # the first export: there is none to be found
             store.delete("corrected.csv")
         else:
-            store.put("corrected.csv", csv_bytes(CORRECTION_LABELS_SCHEMA.empty_table()))
+            store.put("corrected.csv", csv_bytes(correction_labels_schema().empty_table()))
         gate.permit(permitted(place, command, without=(of, permission)))
         commands(place, model_id)[command]()
 

@@ -123,17 +123,27 @@ def test_what_the_user_got_wrong_is_one_line(tmp_path: Path) -> None:
     assert everything(store) == before
 
 
-def test_the_table_on_the_terminal_says_who_corrected(tmp_path: Path) -> None:
-    graded(str(tmp_path))
-    run_job("correct", *flags(str(tmp_path)))
-    shown = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "show_grades.py"), "--grades", str(tmp_path / "grades")],
+def shown_grades(place: Path) -> str:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "show_grades.py"), "--grades", str(place / "grades")],
         capture_output=True,
         text=True,
         check=True,
         timeout=HANGS_S,
     ).stdout
+
+
+def test_the_table_on_the_terminal_says_who_corrected(tmp_path: Path) -> None:
+    graded(str(tmp_path))
+    run_job("correct", *flags(str(tmp_path)))
+    shown = shown_grades(tmp_path)
     assert "corrected by Ann (the model: A): wrong notes" in shown
     assert "corrected by Ann (the model: none): 4'33; silent: check the recording" in shown
     assert "corrected by Ann (the model: none): heard it live; failed: decode: no sound" in shown
     assert len(shown.splitlines()) == 5
+    (tmp_path / "marks.csv").write_text("recording,mark,by,why\nb.wav,88.5,Ann,fine\n")
+    given = ("--grades", tmp_path / "grades", "--corrections", tmp_path / "marks.csv")
+    assert "say with --cuts which marks lie between grades" in run_job("correct", *given).stderr
+    ended = run_job("correct", *given, "--cuts", "60")
+    assert ended.returncode == 0, ended.stderr
+    assert "corrected by Ann, mark 88.5 (the model: A): fine" in shown_grades(tmp_path)

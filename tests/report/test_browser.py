@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
 from samplecnn.corrections import correct
+from samplecnn.labels import MarkSettings
 from samplecnn.report.settings import Sources
 from samplecnn.report.write import write_report
 from samplecnn.store import open_store
@@ -40,9 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     commit(store, "20261127-r2", later, {BROKEN: "<u>not audio</u>", "live.wav": "no sound"})
     (place.parent / "corrections.csv").write_text(
-        f"recording,grade,by,why\n2026/take 3.wav,A,{JUDGE},<s>wrong</s>\nlive.wav,B,Ben,heard\n"
+        f"recording,grade,mark,by,why\n2026/take 3.wav,A,,{JUDGE},<s>wrong</s>\nlive.wav,,66.5,Ben,heard\n"
     )
-    correct(str(place), f"{place.parent}/corrections.csv", None)
+    correct(str(place), f"{place.parent}/corrections.csv", None, MarkSettings(cuts="50,75"))
     write_report(Sources(grades=str(place)))
     return place
 
@@ -208,6 +209,7 @@ def test_a_correction_is_told_with_who_and_why_and_what_the_model_said(opened: O
     show(opened, "live.wav")
     told = opened.page.get_by_role("dialog").inner_text()
     assert "failed: decode: no sound" in told
+    assert "Corrected by Ben, mark 66.5 (" in told
     assert "The model gave no grade." in told
 
 

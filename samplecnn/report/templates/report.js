@@ -217,7 +217,8 @@
       if (rows.remark[row]) told.push(make("p", { class: "warning" }, make("bdi", {}, rows.remark[row])));
       if (rows.status[row] === CORRECTED) {
         const said = rows.machine[row] === null ? "gave no grade" : `said ${data.grades[rows.machine[row]]}`;
-        told.push(make("p", { class: "calm" }, "Corrected by ", make("bdi", {}, rows.by[row]), ` (${rows.corrected[row]} UTC): `,
+        const mark = rows.mark[row] === null ? "" : `, mark ${rows.mark[row]}`;
+        told.push(make("p", { class: "calm" }, "Corrected by ", make("bdi", {}, rows.by[row]), `${mark} (${rows.corrected[row]} UTC): `,
           make("bdi", {}, rows.why[row] || "no reason given"), `. The model ${said}.`));
       }
       if (rows.score[row] !== null) told.push(make("p", {}, `Score ${figure(rows.score[row])}, confidence ${figure(rows.confidence[row])}; probabilities: ${graded}.`));
