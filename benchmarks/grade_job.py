@@ -6,7 +6,8 @@ included.
 Floor: PyAV decoding each file and throwing the samples away, and the network hearing the same windows from memory in
 one process, added.
 Noise guard: CPU seconds of all processes, Ray's own included, sampled ten times a second; rounds in turn, medians. The
-job over one recording shows what every job costs, whatever its size: workers that start and load torch, most of all.
+jobs over one recording and over two show what every job costs, whatever its size: one and two workers that start and
+load torch. The same decoding, windows and network in a plain loop of one process show what no job can go below.
 
     python -m benchmarks grade_job
 """
@@ -52,8 +53,9 @@ def run(quick: bool) -> list[Table]:
     """The job beside its two floors, and a command from start to end."""
     seconds, count, few = (QUICK_SECONDS, 5, 2) if quick else (SECONDS, 100, FEW)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as work:
-        many, some, one = (
-            copies_of_each_format(os.path.join(work, str(number)), seconds, number) for number in (count, few, 1)
+        many, some, two, one = (
+            copies_of_each_format(os.path.join(work, name), seconds, number)
+            for name, number in (("many", count), ("some", few), ("two", 2), ("one", 1))
         )
         model = published_model(os.path.join(work, "model"))
         own_threads(1)  # as the workers do
@@ -64,22 +66,29 @@ def run(quick: bool) -> list[Table]:
                 {
                     "decoding alone": lambda: sum(decoding_alone(path) for path in _paths(many)),
                     "network alone": lambda: _network(grader, windows),
+                    "plain loop": lambda: _loop(grader, many),
                     "job": lambda: _job(many, model, next(outputs)),
                     "job over one": lambda: _job(one, model, next(outputs)),
+                    "job over two": lambda: _job(two, model, next(outputs)),
                 },
                 count=1 if quick else 5,
             )
         walls = rounds({"command": lambda: _command(some, model, next(outputs))}, count=1 if quick else 3)["command"]
     floor = [sum(pair) for pair in zip(times["decoding alone"], times["network alone"], strict=True)]
-    larger = [job - least for job, least in zip(times["job"], times["job over one"], strict=True)]
+    less_one, less_two = (
+        [job - least for job, least in zip(times["job"], times[small], strict=True)]
+        for small in ("job over one", "job over two")
+    )
     rows: list[tuple[str | float, ...]] = [
         (name, count * seconds / median(found), median(found), spread(found), median(floor) / median(found))
         for name, found in (
             ("decoding alone", times["decoding alone"]),
             ("network alone", times["network alone"]),
             ("both: the floor", floor),
+            ("plain loop of decoder, windows and network", times["plain loop"]),
             ("whole job", times["job"]),
-            ("job, less what a job over one costs", larger),
+            ("job, less what a job over one costs", less_one),
+            ("job, less what a job over two costs", less_two),
         )
     ]
     return [
@@ -92,7 +101,14 @@ def run(quick: bool) -> list[Table]:
             "Small",
             ("what", "s", "from to"),
             [
-                ("a job over one recording, CPU s", median(times["job over one"]), spread(times["job over one"])),
+                *(
+                    (
+                        f"a {small} recording{'s' * (small == 'job over two')}, CPU s",
+                        median(times[small]),
+                        spread(times[small]),
+                    )
+                    for small in ("job over one", "job over two")
+                ),
                 (f"python jobs/grade.py, {few} recordings, wall s", median(walls), spread(walls)),
             ],
         ),
@@ -120,6 +136,13 @@ def _windows(recordings: str) -> list[npt.NDArray[np.float32]]:
     cutter = WindowCutter(source, SETTINGS, BATCH, course=False, sound=False)
     rows = [row for item in items for row in cutter({"item": [item]})]
     return [np.frombuffer(row["windows"][0], np.float32).reshape(-1, SETTINGS.segment_samples) for row in rows]
+
+
+def _loop(grader: Grader, recordings: str) -> float:
+    with AllProcesses() as spent:
+        for windows_ST in _windows(recordings):
+            grader.hear(windows_ST)
+    return spent.cpu_s
 
 
 def _network(grader: Grader, windows: list[npt.NDArray[np.float32]]) -> float:

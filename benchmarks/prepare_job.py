@@ -2,7 +2,8 @@
 
 Question: CPU seconds of the whole job (work list, Ray Data, shards, commit) on a Ray that is already up; and its wall
 time with one worker and with one a core.
-Floor: the function that its workers call (pipelines.prepare.ShardCutter), in a plain loop of one process.
+Floor: the function that its workers call (pipelines.prepare.ShardCutter), in a plain loop of one process. Ceiling of
+the second worker: two such loops at once in processes that know nothing of each other, half of the recordings each.
 Noise guard: CPU seconds of all processes, Ray's own included, sampled ten times a second (a worker's last moments are
 lost); rounds in turn, medians. The job over one recording shows what every job costs, whatever its size: workers that
 start, most of all. Ray's own start is reported apart. Wall times say something on an idle machine alone.
@@ -12,9 +13,12 @@ start, most of all. Ray's own start is reported apart. Wall times say something 
 
 import itertools
 import json
+import multiprocessing
 import os
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 from benchmarks.decode import QUICK_SECONDS, SECONDS, copies_of_each_format
@@ -22,7 +26,7 @@ from benchmarks.measure import AllProcesses, Table, median, rounds, spread
 from samplecnn.commits import ITEMS_SCHEMA
 from samplecnn.pipelines.prepare import ShardCutter, prepare
 from samplecnn.pipelines.runtime import ray_session
-from samplecnn.recordings import plan
+from samplecnn.recordings import Item, plan
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import open_store
 
@@ -55,6 +59,10 @@ def run(quick: bool) -> list[Table]:
                 },
                 count=1 if quick else 5,
             )
+        at_once = rounds(
+            {str(loops): lambda loops=loops: _loops(many, next(outputs), loops) for loops in (1, cores)},
+            count=1 if quick else 3,
+        )
     cpu = {name: [cost.cpu_s for cost in found] for name, found in costs.items()}
     wall = {name: [cost.wall_s for cost in found] for name, found in costs.items()}
     cpu["job, less what a job over one costs"] = _less(cpu["job"], cpu["job over one"])
@@ -77,6 +85,15 @@ def run(quick: bool) -> list[Table]:
             [
                 ("1", median(alone), spread(alone), 1.0),
                 (str(cores), median(shared), spread(shared), median(alone) / median(shared)),
+                *(
+                    (
+                        f"no job: loops at once, {loops}",
+                        median(found),
+                        spread(found),
+                        median(at_once["1"]) / median(found),
+                    )
+                    for loops, found in at_once.items()
+                ),
             ],
         ),
         Table(
@@ -97,10 +114,34 @@ def _loop(recordings: str, segments: str) -> Cost:
     start = time.monotonic()
     with AllProcesses() as spent:
         cutter = ShardCutter(source, target, SETTINGS, "loop")
-        for item in plan(source, ITEMS_SCHEMA.empty_table()).todo:
-            for _ in cutter({"name": [f"{item.name}.parquet"], "items": [json.dumps([vars(item)])]}):
-                pass
+        _cut(cutter, _todo(recordings))
     return Cost(spent.cpu_s, time.monotonic() - start)
+
+
+def _todo(recordings: str) -> list[Item]:
+    return plan(open_store(recordings), ITEMS_SCHEMA.empty_table()).todo
+
+
+def _cut(cutter: ShardCutter, items: Sequence[Item]) -> None:
+    for item in items:
+        for _ in cutter({"name": [f"{item.name}.parquet"], "items": [json.dumps([vars(item)])]}):
+            pass
+
+
+def _loops(recordings: str, segments: str, loops: int) -> float:
+    """Wall time of so many loops at once, from the first that has started its decoder to the last."""
+    with ProcessPoolExecutor(loops, mp_context=multiprocessing.get_context("spawn")) as pool:
+        walls = [pool.submit(_warm_loop, recordings, segments, part, loops) for part in range(loops)]
+        return max(wall.result() for wall in walls)
+
+
+def _warm_loop(recordings: str, segments: str, part: int, parts: int) -> float:
+    items = _todo(recordings)
+    cutter = ShardCutter(open_store(recordings), open_store(segments), SETTINGS, f"loop {part}")
+    _cut(cutter, items[:1])
+    start = time.monotonic()
+    _cut(cutter, items[part::parts])
+    return time.monotonic() - start
 
 
 def _job(recordings: str, segments: str, workers: int) -> Cost:
