@@ -7,8 +7,9 @@ examples:
 
 Both models are compared on the labelled recordings that neither was trained on; where those are too few, by the
 cross-validation that each was trained with (--evaluation, --current-evaluation). With --grades the candidate also
-grades what the last nights brought, and who would change grade is printed; no grade is written. Exit code 0: the
-candidate is the current model; 1: the current one stays. The decision is kept beside the candidate in --models.
+grades what the last nights brought, and who would change grade is printed; no grade is written. Labels that give marks
+and no grades want --cuts as in train; marks are compared where both models tell them. Exit code 0: the candidate is
+the current model; 1: the current one stays. The decision is kept beside the candidate in --models.
 """
 
 from samplecnn.errors import UserError

@@ -236,6 +236,11 @@ def kappa_difference_p(
     return (as_far + 1) / (PERMUTATIONS + 1)
 
 
+def mean_difference(one_R: Probs, other_R: Probs, group_CR: Sequence[list[str]], seed: int) -> Figure:
+    """By how much the mean of one measure of the recordings lies above another's; both are resampled together."""
+    return _figure(bootstrap_means((one_R - other_R)[:, None], group_CR, np.random.default_rng(seed))[:, 0])
+
+
 def _figure(value_D: Probs) -> Figure:
     """The first is the value, the others are of resampled data sets."""
     low, high = np.percentile(value_D[1:], [2.5, 97.5])

@@ -2,7 +2,8 @@
 
 Paired: both state a grade of each recording, and what is looked at is the difference, so that recordings that are hard
 for both say nothing. A model takes over where the interval leaves no room for it to be worse by NOT_WORSE_BY or more:
-few recordings leave room for anything, and then nothing changes hands unless a person says why.
+few recordings leave room for anything, and then nothing changes hands unless a person says why. Where both tell marks,
+and people gave some, it may not be shown to be further off with them either.
 """
 
 import hashlib
@@ -18,10 +19,12 @@ import numpy.typing as npt
 
 from samplecnn.errors import UserError
 from samplecnn.flags import flag
-from samplecnn.metrics import Figure, kappa, kappa_difference
+from samplecnn.labels import MarkSettings
+from samplecnn.metrics import Figure, kappa, kappa_difference, mean_difference
 
 # R recordings, C columns to group by.
 Grades = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
 
 # Of kappa. A choice: half as much would ask for four times the labelled recordings, twice as much would let a loss pass
 # that people notice.
@@ -31,8 +34,8 @@ NO_GRADE = "-"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromotionSettings:
-    """How a candidate is looked at."""
+class PromotionSettings(MarkSettings):
+    """How a candidate is looked at, and how the marks are read that labels give."""
 
     group: str = flag("auto", "column of the labels whose recordings are drawn together for the interval, as in train")
     nights: int = flag(7, "days of grades, up to the newest one, that the candidate grades in the shadow")
@@ -44,11 +47,39 @@ class PromotionSettings:
 
 
 @dataclass(frozen=True)
+class MarkComparison:
+    """How far two models' marks lie from the given ones on average, in marks; difference: the candidate's less the
+    current model's, with its interval over groups: below 0 the candidate is nearer."""
+
+    candidate_off: float
+    current_off: float
+    difference: Figure
+
+    @property
+    def worse(self) -> bool:
+        """Is the candidate shown to be further off?"""
+        return self.difference.low > 0
+
+    def __str__(self) -> str:
+        off = f"{self.candidate_off:.2f} off, of the current model {self.current_off:.2f}: difference {self.difference}"
+        return f"marks {off}: {'worse' if self.worse else 'not shown to be worse'}"
+
+
+def compare_marks(
+    given_R: Float64, candidate_R: Float64, current_R: Float64, group_CR: Sequence[list[str]]
+) -> MarkComparison:
+    """The two models' marks against the given ones."""
+    off_R, current_off_R = np.abs(candidate_R - given_R), np.abs(current_R - given_R)
+    difference = mean_difference(off_R, current_off_R, group_CR, seed=0)
+    return MarkComparison(float(off_R.mean()), float(current_off_R.mean()), difference)
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two models on the same recordings. basis: which these are; groups: of the first column.
 
-    difference: the candidate's kappa less the current model's, with its interval over groups; the last four: of how
-    many recordings who stated the given grade.
+    difference: the candidate's kappa less the current model's, with its interval over groups; the next four: of how
+    many recordings who stated the given grade; marks: None where people or one of the models gave none.
     """
 
     basis: str
@@ -61,6 +92,7 @@ class Comparison:
     candidate_alone: int
     current_alone: int
     neither: int
+    marks: MarkComparison | None = None
 
     @property
     def verdict(self) -> str:
@@ -75,19 +107,30 @@ class Comparison:
         """Is there no room for a loss of NOT_WORSE_BY?"""
         return self.difference.high >= 0 and self.difference.low > -NOT_WORSE_BY
 
+    @property
+    def may_take_over(self) -> bool:
+        """Not worse by grades, and not by marks."""
+        return self.not_worse and not (self.marks and self.marks.worse)
+
     def __str__(self) -> str:
         return (
             f"{self.recordings} {self.basis}, in {self.groups} groups: kappa {self.candidate_kappa:.2f}, "
             f"of the current model {self.current_kappa:.2f}: difference {self.difference}; graded as given by both "
             f"{self.both_right}, by the candidate alone {self.candidate_alone}, by the current one alone "
             f"{self.current_alone}, by neither {self.neither}: {self.verdict}"
+            + (f"; {self.marks}" if self.marks else "")
         )
 
 
 def compare(
-    basis: str, given_R: Grades, candidate_R: Grades, current_R: Grades, group_CR: Sequence[list[str]]
+    basis: str,
+    given_R: Grades,
+    candidate_R: Grades,
+    current_R: Grades,
+    group_CR: Sequence[list[str]],
+    marks: MarkComparison | None = None,
 ) -> Comparison:
-    """The two models' stated grades against the given ones. basis: "recordings that ..."."""
+    """The two models' stated grades against the given ones. basis: "recordings that ..."; marks: compare_marks."""
     right_R, current_right_R = given_R == candidate_R, given_R == current_R
     return Comparison(
         basis=basis,
@@ -100,6 +143,7 @@ def compare(
         candidate_alone=int((right_R & ~current_right_R).sum()),
         current_alone=int((~right_R & current_right_R).sum()),
         neither=int((~right_R & ~current_right_R).sum()),
+        marks=marks,
     )
 
 

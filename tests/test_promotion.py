@@ -6,7 +6,16 @@ import pytest
 
 from samplecnn.errors import UserError
 from samplecnn.metrics import Figure, kappa
-from samplecnn.promotion import NOT_WORSE_BY, Change, Comparison, PromotionSettings, Shadow, compare, decision
+from samplecnn.promotion import (
+    NOT_WORSE_BY,
+    Change,
+    Comparison,
+    PromotionSettings,
+    Shadow,
+    compare,
+    compare_marks,
+    decision,
+)
 
 NOW = datetime(2026, 11, 27, 8, 0, tzinfo=UTC)
 
@@ -48,6 +57,26 @@ def test_the_comparison_is_paired_and_by_group():
     other = compare("recordings", given_R, hard_R, better_R, groups)
     assert other.difference.value == pytest.approx(-one.difference.value)
     assert (other.candidate_alone, other.current_alone) == (one.current_alone, one.candidate_alone)
+
+
+def test_marks_are_compared_on_the_same_recordings_and_a_model_further_off_stays_out():
+    rng = np.random.default_rng(0)
+    given_R = rng.uniform(0, 100, 60)
+    hard_R = rng.normal(0, 8, 60)  # both err where it is hard to tell
+    groups = [[f"performer {i // 3}" for i in range(60)]]
+    further = compare_marks(given_R, given_R + 1.2 * hard_R, given_R + hard_R, groups)
+    assert further.worse
+    assert further.difference.value == pytest.approx(0.2 * further.current_off)
+    assert further.candidate_off == pytest.approx(1.2 * further.current_off)
+    nearer = compare_marks(given_R, given_R + hard_R, given_R + 1.2 * hard_R, groups)
+    assert not nearer.worse
+    assert nearer.difference.high < 0
+    no_room = Figure(0.0, -0.01, 0.01)
+    for marks, moves in ((None, True), (nearer, True), (further, False)):
+        one = Comparison("recordings", 60, 20, 0.5, 0.5, no_room, 30, 0, 0, 30, marks)
+        assert one.may_take_over is moves
+    assert str(one).endswith(f": not worse; {further}")
+    assert str(further).endswith(": worse")
 
 
 def test_a_decision_names_no_recording_and_is_the_same_file_whenever_it_is_made():

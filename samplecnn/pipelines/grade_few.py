@@ -28,6 +28,7 @@ class OneByOne:
 
     def __init__(self, card: ModelCard, network: Hearing) -> None:
         own_threads(1)
+        self.card = card
         self._grader = Grader(card, network, torch.device("cpu"))
         self._decoder = Decoder(card.settings.sample_rate)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -20,10 +21,14 @@ from samplecnn import grades_folder, model_folder
 from samplecnn.commits import STAMP, CommitLog, standing
 from samplecnn.contract import (
     CORRECTED_BY,
+    GRADABLE,
+    GRADE,
     GRADED_AT,
     MACHINE_GRADE,
+    MARK,
     METRICS_JSON,
     PREDICTED,
+    PREDICTED_MARK,
     PREDICTIONS_CSV,
     RECORDING,
     SAMPLE_RATE,
@@ -45,6 +50,7 @@ from samplecnn.promotion import (
     PromotionSettings,
     Shadow,
     compare,
+    compare_marks,
     decision,
 )
 from samplecnn.store import Entry, Store, open_store, read_file
@@ -76,6 +82,13 @@ class _Model:
     network: Hearing
 
 
+class _Stated(NamedTuple):
+    """What a model says of a recording: the grade's index, and the mark in the jury's range where it tells one."""
+
+    grade: int
+    mark: float | None
+
+
 def promote(
     candidate: str,
     models: str,
@@ -103,11 +116,13 @@ def promote(
         comparison = _compared(new, current, evidence, settings, needed=not settings.why)
         if comparison:
             tell(f"{new_id} against {current_id}, on {comparison}")
+        if current.card.marks and not new.card.marks:
+            tell(f"{new_id} tells no marks, {current_id} does: train it with --evaluation and labels that give marks")
         if evidence.grades:
             shadow = _shadow(new, evidence, settings)
             for line in shadow.lines():
                 tell(line)
-    moved = current_id is None or bool(settings.why) or (comparison is not None and comparison.not_worse)
+    moved = current_id is None or bool(settings.why) or (comparison is not None and comparison.may_take_over)
     model_folder.adopt(candidate, models)
     name, data = decision(new_id, current_id, comparison, shadow, moved, settings.why, datetime.now(UTC))
     with suppress(LostRace):  # found and decided before
@@ -137,7 +152,13 @@ def _compared(
             raise UserError("--labels and --recordings are needed to compare by, or --force with --why (see --help)")
         return None
     names = ",".join(reversed(new.card.grades))
-    label_settings = LabelSettings(grades=names, group=settings.group)
+    label_settings = LabelSettings(
+        grades=names,
+        group=settings.group,
+        cuts=settings.cuts,
+        mark_best=settings.mark_best,
+        mark_range=settings.mark_range,
+    )
     labels = read_labels(read_file(evidence.labels, "--labels"), evidence.labels, label_settings).labels
     comparison, lacking = None, "no --recordings were given"
     if evidence.recordings is not None:
@@ -182,9 +203,9 @@ def _version(source: Store, entry: Entry) -> str:
 
 def _stated(
     source: Store, found: Sequence[tuple[str, Entry]], new: _Model, current: _Model
-) -> dict[str, tuple[int, int]]:
+) -> dict[str, tuple[_Stated, _Stated]]:
     """What both models state of each recording, however unsure they are; without those that either cannot hear."""
-    heard: dict[str, tuple[int, int]] = {}
+    heard: dict[str, tuple[_Stated, _Stated]] = {}
     with ExitStack() as stack:
         both = [
             stack.enter_context(OneByOne(replace(model.card, least_confidence=0.0), model.network))
@@ -192,12 +213,14 @@ def _stated(
         ]
         for name, entry in counted(found, " recording"):
             try:
-                said = [one.grade(source, entry)[0].grade for one in both]
+                said = [one.grade(source, entry)[0].columns(one.card) for one in both]
             except RecordingError as error:
                 log.warning("%s: left out: %s", name, error)
                 continue
-            if said[0] is not None and said[1] is not None:
-                heard[name] = (said[0], said[1])
+            if said[0][GRADABLE] and said[1][GRADABLE]:
+                place = {grade: index for index, grade in enumerate(new.card.grades)}
+                one, other = (_Stated(place[told[GRADE]], told[MARK]) for told in said)
+                heard[name] = one, other
     return heard
 
 
@@ -209,14 +232,13 @@ def _cross_validated(
     said = _out_of_fold(evidence.evaluation, new.card, "--evaluation")
     before = _out_of_fold(evidence.current_evaluation, current.card, "--current-evaluation")
     labelled = join(labels, said.keys() & before.keys()).labels
-    place = {grade: index for index, grade in enumerate(new.card.grades)}
-    heard = {name: (place[said[name]], place[before[name]]) for name in labelled}
+    heard = {name: (said[name], before[name]) for name in labelled}
     comparison = _paired(CROSS_VALIDATED, labelled, heard)
     return comparison, f"both evaluations have {len(heard)} labelled recordings, {LEAST_RECORDINGS} are needed"
 
 
-def _out_of_fold(place: str, card: ModelCard, flag: str) -> dict[str, str]:
-    """The grade that cross-validation stated of each recording. Raises UserError if it was not of this model."""
+def _out_of_fold(place: str, card: ModelCard, flag: str) -> dict[str, _Stated]:
+    """What cross-validation stated of each recording. Raises UserError if it was not of this model."""
     root = place.rstrip("/")
     told = read_file(f"{root}/{METRICS_JSON}", flag)
     try:
@@ -226,19 +248,29 @@ def _out_of_fold(place: str, card: ModelCard, flag: str) -> dict[str, str]:
     if card.metrics.get("evaluation") not in measured:
         raise UserError(f"{flag} {place}: is not the evaluation that model {card.model_id} was trained with")
     rows = read_csv(read_file(f"{root}/{PREDICTIONS_CSV}", flag), f"{place}/{PREDICTIONS_CSV}")
-    return {row[RECORDING]: row[PREDICTED] for row in rows if row[SAMPLE_RATE] == str(card.settings.sample_rate)}
+    index = {grade: i for i, grade in enumerate(card.grades)}
+    return {
+        row[RECORDING]: _Stated(index[row[PREDICTED]], float(mark) if (mark := row.get(PREDICTED_MARK)) else None)
+        for row in rows
+        if row[SAMPLE_RATE] == str(card.settings.sample_rate)
+    }
 
 
-def _paired(basis: str, labelled: dict[str, Label], heard: dict[str, tuple[int, int]]) -> Comparison | None:
+def _paired(basis: str, labelled: dict[str, Label], heard: dict[str, tuple[_Stated, _Stated]]) -> Comparison | None:
     """None where they are too few, or of one grade."""
     names = sorted(heard)
     given_R = np.array([labelled[name].grade for name in names], np.int64)
     if len(names) < LEAST_RECORDINGS or len(np.unique(given_R)) < 2:
         return None
-    candidate_R, current_R = (np.array([heard[name][i] for name in names], np.int64) for i in (0, 1))
+    candidate_R, current_R = (np.array([heard[name][i].grade for name in names], np.int64) for i in (0, 1))
     groups = [(labelled[name].group, *labelled[name].further) for name in names]
     group_CR = [list(column) for column in zip(*groups, strict=True)]
-    return compare(basis, given_R, candidate_R, current_R, group_CR)
+    said = [(labelled[name].mark, heard[name][0].mark, heard[name][1].mark) for name in names]
+    marks = None
+    if not any(None in three for three in said):
+        given_mark_R, candidate_mark_R, current_mark_R = np.array(said, np.float64).T
+        marks = compare_marks(given_mark_R, candidate_mark_R, current_mark_R, group_CR)
+    return compare(basis, given_R, candidate_R, current_R, group_CR, marks)
 
 
 def _shadow(new: _Model, evidence: Evidence, settings: PromotionSettings) -> Shadow:

@@ -18,6 +18,7 @@ from samplecnn.contract import CURRENT, METRICS_JSON, grades_schema
 from samplecnn.corrections import correct
 from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import MAJORITY, Model, Predicted, Task, calibration_of, evaluation_files, score_graders
+from samplecnn.marks import MarkMap
 from samplecnn.pipelines.grade_few import OneByOne
 from samplecnn.pipelines.promote import Evidence, promote
 from samplecnn.promotion import PromotionSettings
@@ -213,15 +214,31 @@ def test_the_last_nights_are_graded_in_the_shadow_and_nothing_is_written(school:
     assert all(name not in json.dumps(kept) for name in names)
 
 
-def evaluated(place: Path, names: list[str], given: dict[str, str], says: dict[str, str]) -> dict:
-    """An evaluation folder in which cross-validation stated these grades; returns what train keeps of it."""
+MARKS = {"A": 88.0, "B": 66.0, "C": 33.0}
+
+
+def marked(school: School, grades: dict[str, str]) -> str:
+    """Labels that give marks, of which these grades follow by --cuts 50,75."""
+    path = Path(school.labels(grades))
+    rows = [f"{name},{MARKS[grade]}\n" for name, grade in sorted(grades.items())]
+    path.write_text("recording,mark\n" + "".join(rows), encoding="utf-8")
+    return str(path)
+
+
+def evaluated(
+    place: Path, names: list[str], given: dict[str, str], says: dict[str, str], off: float | None = None
+) -> dict:
+    """An evaluation folder in which cross-validation stated these grades, and marks so far off (None: none); returns
+    what train keeps of it."""
     place_of = {grade: index for index, grade in enumerate("CBA")}
     given_R, said_R = (np.array([place_of[of[name]] for name in names]) for of in (given, says))
     probs_RG = np.full((len(names), 3), 0.1)
     probs_RG[np.arange(len(names)), said_R] = 0.8
-    task = Task(names, given_R, [names], np.zeros(len(names), np.int32), ("C", "B", "A"), 500, 0)
+    mark_R = None if off is None else np.array([MARKS[given[name]] for name in names])
+    mark_RM = None if mark_R is None or off is None else mark_R[:, None] + off + np.array([0.0, -9.0, 9.0])
+    task = Task(names, given_R, [names], np.zeros(len(names), np.int32), ("C", "B", "A"), 500, 0, mark_R=mark_R)
     majority = Predicted(np.full_like(probs_RG, 1 / 3), np.zeros_like(given_R), 0.0)
-    graders = {MAJORITY: majority, "SampleCNN + rhythm": Predicted(probs_RG, said_R, 0.0)}
+    graders = {MAJORITY: majority, "SampleCNN + rhythm": Predicted(probs_RG, said_R, 0.0, mark_RM=mark_RM)}
     files = evaluation_files([score_graders(task, graders, Model("SampleCNN + rhythm", "f", "mean", 1, (), 0), {})])
     for name, data in files.items():
         open_store(str(place)).put(name, data)
@@ -247,6 +264,47 @@ def test_where_too_few_were_held_out_both_cross_validations_are_compared(school:
     few = Evidence(None, school.labels(dict(list(given.items())[:19])), **places)
     with pytest.raises(UserError, match="both evaluations have 19 labelled recordings, 20 are needed"):
         promote(candidate, models, few, SETTINGS, print)
+
+
+def test_marks_of_labels_give_grades_by_cuts_and_a_model_whose_marks_are_further_off_stays_out(
+    school: School, tmp_path: Path
+) -> None:
+    near, far = (MarkMap(offset, 0.0, 10.0, 0.0, 100.0) for offset in (60.0, 0.0))  # the same mark for everybody
+    places = {
+        name: school.publish("candidate", tmp_path / name, trained=NONE, marks=marks)
+        for name, marks in (("near", near), ("far", far), ("unmarked", None))
+    }
+    labels = marked(school, school.by["candidate"])
+    flags = ["--recordings", school.recordings, "--labels", labels, "--cuts", "50,75"]
+    ended = run_job("promote", "--candidate", places["far"], "--models", places["near"], *flags)
+    assert ended.returncode == 1, ended.stderr
+    assert "kappa 1.00, of the current model 1.00: difference 0.00 [0.00, 0.00]" in ended.stdout
+    assert ": not worse; marks 62.33 off, of the current model 20.33: difference 42.00 [" in ended.stdout
+    assert "]: worse\n" in ended.stdout
+    lines: list[str] = []
+    settings = PromotionSettings(cuts="50,75", mark_range="0,100")
+    assert promote(places["near"], places["far"], Evidence(school.recordings, labels), settings, lines.append)
+    assert lines[0].endswith(": not shown to be worse")
+    (kept,) = decisions(places["far"], str(model_folder.current_id(places["near"])))
+    assert kept["comparison"]["marks"]["difference"]["value"] == pytest.approx(-42.0)
+    lines.clear()
+    assert promote(places["unmarked"], places["near"], Evidence(school.recordings, labels), settings, lines.append)
+    assert "marks" not in lines[0]
+    assert lines[1].endswith("train it with --evaluation and labels that give marks")
+
+
+def test_marks_of_cross_validation_are_compared_too(school: School, tmp_path: Path) -> None:
+    given, names = school.by["candidate"], sorted(school.by["candidate"])
+    kept = [evaluated(tmp_path / place, names, given, given, off) for place, off in (("e1", 9.0), ("e2", -4.0))]
+    candidate = school.publish("candidate", tmp_path / "candidate", metrics={"evaluation": kept[0]})
+    models = school.publish("current", tmp_path / "models", metrics={"evaluation": kept[1]})
+    places = {"evaluation": str(tmp_path / "e1"), "current_evaluation": str(tmp_path / "e2")}
+    lines: list[str] = []
+    settings = PromotionSettings(cuts="50,75")
+    assert not promote(candidate, models, Evidence(None, marked(school, given), **places), settings, lines.append)
+    assert lines[0].endswith(
+        "not worse; marks 9.00 off, of the current model 4.00: difference 5.00 [5.00, 5.00]: worse"
+    )
 
 
 def test_other_grades_a_first_model_and_a_race(school: School, tmp_path: Path) -> None:
