@@ -69,7 +69,7 @@ def _row(task: tuple[str, str, str, bool, int]) -> tuple[str | float, ...]:
     rows = {row[RECORDING]: row for row in csv.DictReader(Path(labels).read_text(encoding="utf-8-sig").splitlines())}
     folder = open_segments(segments)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as own:
-        named = {name: Label(name, GRADES.index(row[GRADE]), row[PERFORMER]) for name, row in rows.items()}
+        named = {name: [Label(name, GRADES.index(row[GRADE]), row[PERFORMER])] for name, row in rows.items()}
         recordings = read_recordings(folder.filesystem, folder.paths, named, folder.settings, own)
         pieces = [rows[name][PIECE] for name in recordings.names]
         parted = splits(recordings.grade_R, [list(recordings.groups)], FOLDS, seed)

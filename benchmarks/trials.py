@@ -244,7 +244,7 @@ def generated(count: int, sample_rate: int, segment_samples: int, folder: str, f
         for recording in planned:
             for rows in cut(recording.name, "1", _decoded(recording, sample_rate), settings):
                 writer.write_batch(rows)
-    labels = {p.name: Label(p.name, GRADES.index(p.grade), p.performer) for p in planned}
+    labels = {p.name: [Label(p.name, GRADES.index(p.grade), p.performer)] for p in planned}
     recordings = read_recordings(fs.LocalFileSystem(), [shard], labels, settings, str(own))
     assert recordings.names == tuple(p.name for p in planned), "no performance is silent"
     level_RF = level_features(pq.read_table(shard, columns=FEATURE_COLUMNS), list(recordings.names))

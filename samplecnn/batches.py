@@ -22,7 +22,7 @@ from torch import Tensor
 from samplecnn.contract import FRAMES_PER_S, RECORDING, SILENT_SEGMENT_ACTIVITY, frames_of
 from samplecnn.errors import JobError
 from samplecnn.folds import holdout
-from samplecnn.labels import Label
+from samplecnn.labels import Label, judged_names
 from samplecnn.segments import (
     SegmentSettings,
     Windows,
@@ -52,12 +52,12 @@ TRIES = 8  # draws for a window that is not silent; a pause of half the recordin
 
 @dataclass(frozen=True)
 class RecordingSet:
-    """Labelled recordings in the order of their names, R of them.
+    """Labelled recordings, or parts of them, in the order of their names, R of them.
 
     path: file of float32 samples; recording i lies in it at start_R[i], length_R[i] samples long. active_RF: one array
     of frame flags a recording; gain_R: what brings the recording to unit RMS over its active frames; grade_R: 0 is the
-    worst; weight_R: how much each counts; groups: recordings of one group are never parted by a split. left_out: names
-    of recordings with too little playing to learn from.
+    worst; lean_R: how far each lies towards the next grade; weight_R: how much each counts; groups: recordings of one
+    group are never parted by a split. left_out: names of recordings with too little playing to learn from.
     """
 
     path: str
@@ -68,12 +68,17 @@ class RecordingSet:
     active_RF: tuple[Bool, ...]
     gain_R: Float32
     grade_R: Int64
+    lean_R: Float32
     weight_R: Float32
     groups: tuple[str, ...]
     left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def ranks(self) -> Float32:
+        """What is learnt, [R]: the grade, or a number between two grades."""
+        return self.grade_R.astype(np.float32) + self.lean_R
 
     def waveform(self, i: int) -> Float32:
         """The samples of recording i, mapped from the file, at the level they were recorded with."""
@@ -93,6 +98,7 @@ class RecordingSet:
             active_RF=tuple(self.active_RF[i] for i in rows),
             gain_R=self.gain_R[rows],
             grade_R=self.grade_R[rows],
+            lean_R=self.lean_R[rows],
             weight_R=self.weight_R[rows],
             groups=tuple(self.groups[i] for i in rows),
         )
@@ -101,58 +107,65 @@ class RecordingSet:
 def read_recordings(
     filesystem: fs.FileSystem,
     paths: Sequence[str],
-    labels: Mapping[str, Label],
+    labels: Mapping[str, Sequence[Label]],
     settings: SegmentSettings,
     folder: str,
 ) -> RecordingSet:
     """The labelled recordings, by name, out of shards that hold them among others.
 
-    labels: by the recording's name in the shards; folder: where the file of samples is written, the caller's to delete.
+    labels: by the recording's name in the shards, one a judged part; folder: where the file of samples is written, the
+    caller's to delete.
     Recordings with too little playing to be graded are left out and named. Raises JobError where a labelled recording
     lies in the shards twice, in part or not at all, which the commit log excludes.
     """
     path = os.path.join(folder, SAMPLES_FILE)
-    found: dict[str, tuple[int, int, Bool, float]] = {}
+    found: dict[str, tuple[Label, int, int, Bool, float]] = {}
+    seen: set[str] = set()
     left_out: list[str] = []
     position = 0
     with open(path, "wb") as sink:
-        for name, table in _tables(filesystem, paths, list(labels)):
-            if name in found or name in left_out:
-                raise JobError(f"{name}: lies in the segments twice: prepare into a new folder")
+        for recording, table in _tables(filesystem, paths, list(labels)):
+            if recording in seen:
+                raise JobError(f"{recording}: lies in the segments twice: prepare into a new folder")
+            seen.add(recording)
             try:
-                waveform_T, active_F = rebuild(table)
+                whole_T, whole_F = rebuild(table)
             except ValueError as error:
-                raise JobError(f"{name}: its segments cannot be put together ({error}): prepare again") from None
-            waveform_T, active_F = _judged(waveform_T, active_F, labels[name].part, settings.sample_rate)
-            windows, gain = audible_windows(waveform_T, active_F, settings)
-            silent = windows.activity_S.max() < SILENT_SEGMENT_ACTIVITY
-            if silent or seconds_of_playing(active_F) < settings.least_playing_s:
-                left_out.append(name)
-                continue
-            sink.write(np.ascontiguousarray(waveform_T, np.float32).data)
-            found[name] = (position, len(waveform_T), active_F, gain)
-            position += len(waveform_T)
+                raise JobError(f"{recording}: its segments cannot be put together ({error}): prepare again") from None
+            names = judged_names((recording, label.part) for label in labels[recording])
+            for name, label in zip(names, labels[recording], strict=True):
+                waveform_T, active_F = _judged(whole_T, whole_F, label.part, settings.sample_rate)
+                windows, gain = audible_windows(waveform_T, active_F, settings)
+                silent = windows.activity_S.max() < SILENT_SEGMENT_ACTIVITY
+                if silent or seconds_of_playing(active_F) < settings.least_playing_s:
+                    left_out.append(name)
+                    continue
+                sink.write(np.ascontiguousarray(waveform_T, np.float32).data)
+                found[name] = (label, position, len(waveform_T), active_F, gain)
+                position += len(waveform_T)
     if left_out:
         log.warning(
             "%d labelled recordings hold too little playing and are left out: %s",
             len(left_out),
             ", ".join(left_out[:5]),
         )
-    if missing := sorted(set(labels) - set(found) - set(left_out)):
+    if missing := sorted(set(labels) - seen):
         raise JobError(f"{missing[0]}: not in the segments ({len(missing)} such recordings): prepare again")
-    names = tuple(sorted(found))
-    rows = [found[name] for name in names]
+    judged = tuple(sorted(found))
+    rows = [found[name] for name in judged]
+    label_R = [row[0] for row in rows]
     return RecordingSet(
         path=path,
         settings=settings,
-        names=names,
-        start_R=np.array([position for position, _, _, _ in rows], np.int64),
-        length_R=np.array([length for _, length, _, _ in rows], np.int64),
-        active_RF=tuple(active_F for _, _, active_F, _ in rows),
-        gain_R=np.array([gain for _, _, _, gain in rows], np.float32),
-        grade_R=np.array([labels[name].grade for name in names], np.int64),
-        weight_R=np.array([labels[name].weight for name in names], np.float32),
-        groups=tuple(labels[name].group for name in names),
+        names=judged,
+        start_R=np.array([position for _, position, _, _, _ in rows], np.int64),
+        length_R=np.array([length for _, _, length, _, _ in rows], np.int64),
+        active_RF=tuple(active_F for _, _, _, active_F, _ in rows),
+        gain_R=np.array([gain for _, _, _, _, gain in rows], np.float32),
+        grade_R=np.array([label.grade for label in label_R], np.int64),
+        lean_R=np.array([label.lean for label in label_R], np.float32),
+        weight_R=np.array([label.weight for label in label_R], np.float32),
+        groups=tuple(label.group for label in label_R),
         left_out=tuple(sorted(left_out)),
     )
 
@@ -228,11 +241,11 @@ class Items:
 
 @dataclass(frozen=True)
 class Batch:
-    """waveform_BT: float32, unit RMS over the recording's active frames; grade_B: int64; weight_B: float32, its
+    """waveform_BT: float32, unit RMS over the recording's active frames; rank_B and weight_B: float32, its
     recording's; activity_B: share of active frames, as Windows has it; key_B: int64, on the CPU."""
 
     waveform_BT: Tensor
-    grade_B: Tensor
+    rank_B: Tensor
     weight_B: Tensor
     activity_B: Tensor
     key_B: Tensor
@@ -288,7 +301,7 @@ def batch(recordings: RecordingSet, items: Items) -> Batch:
         activity_B[row] = active_share(recordings.active_RF[i], start, end - start, rate)
     return Batch(
         torch.from_numpy(waveform_BT),
-        torch.from_numpy(recordings.grade_R[items.recording_N]),
+        torch.from_numpy(recordings.ranks()[items.recording_N]),
         torch.from_numpy(recordings.weight_R[items.recording_N]),
         torch.from_numpy(activity_B),
         torch.from_numpy(items.key_N),

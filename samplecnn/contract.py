@@ -302,12 +302,15 @@ def segment_grades_schema(grades: tuple[str, ...]) -> pa.Schema:
     )
 
 
-def predictions_schema(grades: tuple[str, ...], marked: bool = False) -> pa.Schema:
-    """evaluation/predictions.csv: out of fold, one row a recording and sample rate. marked: do labels give marks?"""
+def predictions_schema(grades: tuple[str, ...], marked: bool = False, parted: bool = False) -> pa.Schema:
+    """evaluation/predictions.csv: out of fold, one row a recording, or judged part of one, and sample rate. marked,
+    parted: do labels give marks, and parts?"""
+    parts = (START_S, END_S) if parted else ()
     marks = (MARK, PREDICTED_MARK, MARK_LOW, MARK_HIGH) if marked else ()
     return pa.schema(
         [
             pa.field(RECORDING, pa.string(), nullable=False),
+            *[pa.field(column, pa.float64()) for column in parts],
             pa.field(SAMPLE_RATE, pa.int32(), nullable=False),
             pa.field(GRADE, pa.string(), nullable=False),
             pa.field(PREDICTED, pa.string(), nullable=False),

@@ -101,7 +101,7 @@ def merging_after(
     if network.attention is None:
         return found
     if valid is None:
-        return attention_beside(found, [], np.zeros(0, np.int64), [])
+        return attention_beside(found, [], np.zeros(0), [])
     return attention_beside(found, *_segments(network, valid, head, device))
 
 
@@ -122,12 +122,12 @@ def merging_of(
 
 def _segments(
     network: Hearing, recordings: RecordingSet, head: str, device: torch.device
-) -> tuple[list[SegmentOutputs], npt.NDArray[np.int64], list[str]]:
-    """What a network says of the recordings for which it has numbers, and their grades and groups."""
+) -> tuple[list[SegmentOutputs], npt.NDArray[np.float64], list[str]]:
+    """What a network says of the recordings for which it has numbers, and their ranks and groups."""
     heard = {i: listen(network, recordings, i, device) for i in range(len(recordings))}
     told = {i: one for i, one in heard.items() if one}
     segments_R = [one.segments(HEADS[head].probs(torch.from_numpy(one.outputs_SO)).numpy()) for one in told.values()]
-    return segments_R, recordings.grade_R[list(told)], [recordings.groups[i] for i in told]
+    return segments_R, recordings.ranks()[list(told)].astype(np.float64), [recordings.groups[i] for i in told]
 
 
 def _by(rule: MergeRule, heard: Heard | None) -> Heard | None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from samplecnn.contract import (
     CONFIDENCE,
+    END_S,
     FOLD,
     GRADE,
     MARK,
@@ -29,6 +30,7 @@ from samplecnn.contract import (
     RISK_COVERAGE_CSV,
     SAMPLE_RATE,
     SCORE,
+    START_S,
     predictions_schema,
     probability_column,
 )
@@ -74,7 +76,8 @@ class Task:
 
     group_CR: the groups by each column that splits keep apart; sample_rate: what the model hears them at; seed: of the
     folds and of every draw; agreement: of the raters, where several graded a recording; mark_R: the marks given,
-    if any.
+    if any; part_R: start and end, in s, of what was judged, None: the whole, where any is a part: a recording stands
+    there once for each of its parts.
     """
 
     recordings: list[str]
@@ -86,6 +89,7 @@ class Task:
     seed: int
     agreement: Agreement | None = None
     mark_R: npt.NDArray[np.float64] | None = None
+    part_R: list[tuple[float, float] | None] | None = None
 
     @property
     def groups(self) -> list[int]:
@@ -255,7 +259,7 @@ def metrics_table(evaluation: Evaluation) -> pa.Table:
 
 
 def predictions_table(evaluation: Evaluation) -> pa.Table:
-    """The model's predictions (contract.predictions_schema): one row a recording."""
+    """The model's predictions (contract.predictions_schema): one row a recording, or judged part of it."""
     task, model = evaluation.task, evaluation.predicted[evaluation.model.name]
     probs_RG = model.probs_RG
     columns: dict[str, Any] = {
@@ -267,12 +271,14 @@ def predictions_table(evaluation: Evaluation) -> pa.Table:
         FOLD: task.fold_R,
     }
     columns |= {probability_column(grade): probs_RG[:, index] for index, grade in enumerate(task.grades)}
+    if task.part_R is not None:
+        columns[START_S], columns[END_S] = zip(*(part or (None, None) for part in task.part_R), strict=True)
     if task.mark_R is not None:
         told_RM = np.full((len(task.recordings), 3), np.nan) if model.mark_RM is None else model.mark_RM
         columns[MARK] = task.mark_R
         for name, told_R in zip((PREDICTED_MARK, MARK_LOW, MARK_HIGH), told_RM.T, strict=True):
             columns[name] = [mark if np.isfinite(mark) else None for mark in told_R.tolist()]
-    schema = predictions_schema(task.grades, marked=task.mark_R is not None)
+    schema = predictions_schema(task.grades, marked=task.mark_R is not None, parted=task.part_R is not None)
     return pa.table([pa.array(columns[name], schema.field(name).type) for name in schema.names], schema=schema)
 
 

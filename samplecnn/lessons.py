@@ -18,7 +18,7 @@ from samplecnn.batches import Batch, Items, RecordingSet, active_stretch, batch
 from samplecnn.hearing import Hearing
 from samplecnn.infer import Said, hear, hear_batch
 from samplecnn.merge import ATTENTION, DEFAULT_MERGE, Merged, SegmentOutputs, merge_rule, stated_grade
-from samplecnn.ordinal import HEADS
+from samplecnn.ordinal import HEADS, loss_between, shares
 from samplecnn.segments import Windows
 from samplecnn.worsen import samples_ahead, two_copies
 
@@ -55,7 +55,8 @@ class Lesson(Protocol):
 
 
 class SegmentGrades:
-    """Each segment has the grade of its recording; a recording is charged the mean over its windows that have a say."""
+    """Each segment has the grade of its recording, or lies with it between two; a recording is
+    charged the mean over its windows that have a say."""
 
     together, graded = 1, True
 
@@ -66,7 +67,7 @@ class SegmentGrades:
         return batch(recordings, items)
 
     def loss(self, outputs_BO: Tensor, attention_B: Tensor, heard: Batch) -> Tensor:
-        loss_B = HEADS[self._head].loss(outputs_BO, heard.grade_B.to(outputs_BO.device))
+        loss_B = loss_between(self._head, outputs_BO, heard.rank_B.to(outputs_BO.device))
         return (loss_B * heard.weight_B.to(outputs_BO.device)).sum()
 
     def examine(self, network: Hearing, recordings: RecordingSet, i: int, device: torch.device) -> Examined:
@@ -75,7 +76,8 @@ class SegmentGrades:
         if merged is None:
             return Examined(NO_NUMBER, 0.0, 0)
         given, stated = int(recordings.grade_R[i]), stated_grade(merged.probs_G)
-        loss_S = HEADS[self._head].loss(said.outputs_SO, torch.full((len(windows),), given)).double()
+        rank_S = torch.full((len(windows),), float(recordings.ranks()[i]))
+        loss_S = loss_between(self._head, said.outputs_SO, rank_S).double()
         return Examined(float((loss_S * torch.from_numpy(merged.weight_S)).sum()), float(stated == given), stated)
 
 
@@ -95,16 +97,17 @@ class RecordingGrades:
         probs_RSG = probs_BG.view(-1, self.together, probs_BG.shape[1])
         activity_RS = heard.activity_B.to(outputs_BO.device).view(-1, self.together)
         probs_RG, _ = attended(probs_RSG, attention_B.view(-1, self.together), activity_RS)
-        grade_R1 = heard.grade_B.to(outputs_BO.device).view(-1, self.together)[:, :1]
+        rank_R1 = heard.rank_B.to(outputs_BO.device).view(-1, self.together)[:, :1]
         weight_R1 = heard.weight_B.to(outputs_BO.device).view(-1, self.together)[:, :1]
-        return -(weight_R1 * torch.log(probs_RG.gather(1, grade_R1).clamp(min=LEAST_PROBABILITY))).sum()
+        return (weight_R1 * _nats_between(probs_RG, rank_R1)).sum()
 
     def examine(self, network: Hearing, recordings: RecordingSet, i: int, device: torch.device) -> Examined:
         merged = _merged(ATTENTION, self._head, *_heard(network, recordings, i, device))
         if merged is None:
             return Examined(NO_NUMBER, 0.0, 0)
         given, stated = int(recordings.grade_R[i]), stated_grade(merged.probs_G)
-        loss = -math.log(max(float(merged.probs_G[given]), LEAST_PROBABILITY))
+        rank_11 = torch.tensor([[float(recordings.ranks()[i])]])
+        loss = float(_nats_between(torch.from_numpy(merged.probs_G)[None], rank_11))
         return Examined(loss, float(stated == given), stated)
 
 
@@ -125,7 +128,7 @@ class Pairs:
             waveform_BT[2 * row : 2 * row + 2] = two_copies(played_T, key, rate, samples)
         key_B = torch.from_numpy(np.repeat(items.key_N, 2))
         nothing_B = torch.zeros(len(key_B))
-        return Batch(torch.from_numpy(waveform_BT), nothing_B.long(), torch.ones(len(key_B)), nothing_B, key_B)
+        return Batch(torch.from_numpy(waveform_BT), nothing_B, torch.ones(len(key_B)), nothing_B, key_B)
 
     def loss(self, outputs_BO: Tensor, attention_B: Tensor, heard: Batch) -> Tensor:
         return functional.softplus(-_ahead(outputs_BO)).sum()
@@ -144,6 +147,13 @@ def _ahead(outputs_BO: Tensor) -> Tensor:
     """By how much the better copy of each pair scores above the worse one, [P]."""
     score_B = outputs_BO[:, 1] - outputs_BO[:, 0]
     return score_B[0::2] - score_B[1::2]
+
+
+def _nats_between(probs_RG: Tensor, rank_R1: Tensor) -> Tensor:
+    """As ordinal.loss_between, of what windows say together, [R, 1]."""
+    log_RG = torch.log(probs_RG.clamp(min=LEAST_PROBABILITY))
+    lower_R1, upper_R1, share_R1 = shares(rank_R1)
+    return -((1 - share_R1) * log_RG.gather(1, lower_R1) + share_R1 * log_RG.gather(1, upper_R1))
 
 
 def _heard(network: Hearing, recordings: RecordingSet, i: int, device: torch.device) -> tuple[Windows, Said]:

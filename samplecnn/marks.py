@@ -62,6 +62,25 @@ class MarkScale:
         return np.searchsorted(cuts_K, quality_R, side="right").astype(np.int64)
 
 
+def ranks(quality_R: Float64, grade_R: Int64) -> Float64:
+    """Marks as places on the scale of grades: that of grade g among them reaches from g - 0.5 to g + 0.5, and a
+    recording lies in it by the share of its grade's recordings with a lower mark (of equal ones a half)."""
+    rank_R = grade_R.astype(np.float64)
+    for grade in np.unique(grade_R):
+        among_R = grade_R == grade
+        quality_M = np.sort(quality_R[among_R])
+        below, above = (np.searchsorted(quality_M, quality_R[among_R], side=side) for side in ("left", "right"))
+        rank_R[among_R] += (below + above) / (2 * len(quality_M)) - 0.5
+    return rank_R
+
+
+def lean(rank_R: Float64, grade_R: Int64, grades: int) -> Float64:
+    """How far recordings lie above or below their grades' middle, -0.5 to 0.5; there is nothing beyond the best and
+    the worst grade."""
+    off_R = np.clip(rank_R, 0, grades - 1) - grade_R
+    return np.clip(off_R, -0.5, 0.5)
+
+
 def mark_scale(best: str, mark_range: str, cuts: str, grades: int) -> MarkScale:
     """What the flags say: mark_range "0,100" or ANY, cuts "60,80" or EQUAL. Raises UserError where that is
     nothing that can be meant."""

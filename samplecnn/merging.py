@@ -43,9 +43,10 @@ LEAST_SHARPNESS = 0.05
 LEAST_PROBABILITY = 1e-12
 
 
-def fit_rule(rule: T, segments_R: Sequence[SegmentOutputs], grade_R: Int64, free: Sequence[str] | None = None) -> T:
+def fit_rule(rule: T, segments_R: Sequence[SegmentOutputs], rank_R: Float64, free: Sequence[str] | None = None) -> T:
     """The rule with the parameters under which the given grades are likeliest, held back by PENALTY.
 
+    rank_R: grades, 0 = worst, or numbers between two, likely as far as both are by their shares (marks.py).
     free: the features that may have a say; None: all of the rule. Sharpness and offset are free always, and cost
     nothing. Recordings that are silent must have been left out.
     """
@@ -60,7 +61,9 @@ def fit_rule(rule: T, segments_R: Sequence[SegmentOutputs], grade_R: Int64, free
     def loss(parameters: Float64) -> float:
         sharpness, offset, weight_X = math.exp(parameters[0]), parameters[1], parameters[2:]
         moved_R = offset + scaled_RX @ weight_X
-        return _log_loss(mean_RG, sharpness, moved_R, grade_R) + PENALTY * float(weight_X @ weight_X)
+        return float(_nats(moved_along(mean_RG, sharpness, moved_R), rank_R).sum()) + PENALTY * float(
+            weight_X @ weight_X
+        )
 
     start = np.zeros(2 + len(names))
     bounds = [(math.log(LEAST_SHARPNESS), -math.log(LEAST_SHARPNESS)), (None, None)] + [(None, None)] * len(names)
@@ -85,26 +88,26 @@ class Merging:
         return self.rules[self.chosen]
 
 
-def learn_to_merge(segments_R: Sequence[SegmentOutputs], grade_R: Int64, group_R: list[str], seed: int) -> Merging:
+def learn_to_merge(segments_R: Sequence[SegmentOutputs], rank_R: Float64, group_R: list[str], seed: int) -> Merging:
     """Fit the rules and choose one.
 
-    segments_R: what a network says of recordings that it was not trained on, or it would be too sure of them; none of
-    them silent. Course is chosen if groups that it was not fitted on are told better by it than by the mean (whose odds
-    are fitted in the same way, so that a mere lack of calibration decides nothing), by more than the standard error of
-    that difference over groups; else the mean.
+    rank_R: as of fit_rule. segments_R: what a network says of recordings that it was not trained on, or it would be too
+    sure of them; none of them silent. Course is chosen if groups that it was not fitted on are told better by it than
+    by the mean (whose odds are fitted in the same way, so that a mere lack of calibration decides nothing), by more
+    than the standard error of that difference over groups; else the mean.
     """
     groups = len(set(group_R))
-    parted = _parted(grade_R, group_R, seed) if enough(group_R) else []
+    parted = _parted(np.rint(rank_R).astype(np.int64), group_R, seed) if enough(group_R) else []
     if not parted:
         return too_few(group_R)
     gain_R = np.zeros(len(segments_R))
     asked: tuple[Sequence[str] | None, ...] = ((), None)  # nothing beside the mean, and everything
     for split in parted:
         learn, held = np.flatnonzero(split.learn_R).tolist(), np.flatnonzero(split.held_R).tolist()
-        rules = [fit_rule(Course(), [segments_R[i] for i in learn], grade_R[learn], free) for free in asked]
-        plain_R, course_R = (np.array([_loss(rule, segments_R[i], int(grade_R[i])) for i in held]) for rule in rules)
+        rules = [fit_rule(Course(), [segments_R[i] for i in learn], rank_R[learn], free) for free in asked]
+        plain_R, course_R = (_losses(rule, [segments_R[i] for i in held], rank_R[held]) for rule in rules)
         gain_R[held] = plain_R - course_R
-    found = {DEFAULT_MERGE: Mean(), COURSE: fit_rule(Course(), segments_R, grade_R)}
+    found = {DEFAULT_MERGE: Mean(), COURSE: fit_rule(Course(), segments_R, rank_R)}
     told = f"{gain_R.mean():+.3f} nats a recording over {groups} groups that it had not heard"
     if beyond_chance(gain_R, group_R):
         return Merging(found, COURSE, f"the course of the recording beside the mean ({told})")
@@ -112,17 +115,14 @@ def learn_to_merge(segments_R: Sequence[SegmentOutputs], grade_R: Int64, group_R
 
 
 def attention_beside(
-    merging: Merging, segments_R: Sequence[SegmentOutputs], grade_R: Int64, group_R: Sequence[str]
+    merging: Merging, segments_R: Sequence[SegmentOutputs], rank_R: Float64, group_R: Sequence[str]
 ) -> Merging:
     """The same for a network that has learnt attention, which is chosen if it tells recordings that were held back from
     training better than the mean does, by more than the standard error over groups; segments_R: of these."""
     both = {**merging.rules, ATTENTION: Attended()}
     if merging.chosen != DEFAULT_MERGE or not enough(group_R):
         return replace(merging, rules=both)
-    mean_R, attended_R = (
-        np.array([_loss(rule, segments, int(grade)) for segments, grade in zip(segments_R, grade_R, strict=True)])
-        for rule in (Mean(), Attended())
-    )
+    mean_R, attended_R = (_losses(rule, segments_R, rank_R) for rule in (Mean(), Attended()))
     if not beyond_chance(mean_R - attended_R, group_R):
         return replace(merging, rules=both)
     told = f"{(mean_R - attended_R).mean():+.3f} nats a recording over {len(set(group_R))} groups held back"
@@ -160,12 +160,14 @@ def _mean(segments: SegmentOutputs) -> Float64:
     return merged.probs_G
 
 
-def _loss(rule: MergeRule, segments: SegmentOutputs, grade: int) -> float:
-    merged = rule(segments)
-    assert merged is not None, "silent recordings are left out"
-    return -math.log(max(float(merged.probs_G[grade]), LEAST_PROBABILITY))
+def _losses(rule: MergeRule, segments_R: Sequence[SegmentOutputs], rank_R: Float64) -> Float64:
+    merged_R = [rule(segments) for segments in segments_R]
+    return _nats(np.stack([merged.probs_G for merged in merged_R if merged]), rank_R)
 
 
-def _log_loss(mean_RG: Float64, sharpness: float, moved_R: Float64, grade_R: Int64) -> float:
-    p_R = moved_along(mean_RG, sharpness, moved_R)[np.arange(len(grade_R)), grade_R]
-    return -float(np.log(np.maximum(p_R, LEAST_PROBABILITY)).sum())
+def _nats(probs_RG: Float64, rank_R: Float64) -> Float64:
+    """What the ranks cost, [R]: each grade beside one by its share, as in ordinal.loss_between."""
+    lower_R = np.floor(rank_R).astype(np.int64)
+    share_R, rows_R = rank_R - lower_R, np.arange(len(rank_R))
+    log_RG = np.log(np.maximum(probs_RG, LEAST_PROBABILITY))
+    return -((1 - share_R) * log_RG[rows_R, lower_R] + share_R * log_RG[rows_R, np.ceil(rank_R).astype(np.int64)])

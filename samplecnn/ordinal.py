@@ -38,6 +38,22 @@ class Head:
     outputs_of: Callable[[Tensor], Tensor]
 
 
+def loss_between(head: str, outputs_BO: Tensor, rank_B: Tensor) -> Tensor:
+    """One loss a segment whose grade may lie between two: each one's loss by its share, 0.25 of the next at 1.25.
+
+    rank_B: float, 0 = worst .. grades - 1.
+    """
+    lower_B, upper_B, share_B = shares(rank_B)
+    loss = HEADS[head].loss
+    return (1 - share_B) * loss(outputs_BO, lower_B) + share_B * loss(outputs_BO, upper_B)
+
+
+def shares(rank_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The grades (int64) below and above a rank, and the share of that above: 0 where it is a grade."""
+    lower_B = rank_B.floor()
+    return lower_B.long(), rank_B.ceil().long(), rank_B - lower_B
+
+
 class SharedWeight(nn.Module):
     """CORAL's layer: one weight vector for all steps and a bias for each, so that only the bar differs."""
 

@@ -16,7 +16,7 @@ from tests.fixtures.shards import SETTINGS, graded_set, silence, tone, write_sha
 
 def _read(paths, names, tmp_path, grades=None, settings=SETTINGS):
     grades = [0] * len(names) if grades is None else grades
-    labels = {name: Label(name, grade, f"g{name}") for name, grade in zip(names, grades, strict=True)}
+    labels = {name: [Label(name, grade, f"g{name}")] for name, grade in zip(names, grades, strict=True)}
     return read_recordings(fs.LocalFileSystem(), paths, labels, settings, str(tmp_path))
 
 
@@ -162,7 +162,7 @@ def test_a_batch_is_normalised_padded_and_carries_its_keys(tmp_path):
     drawn = batch(recordings, items)
 
     assert drawn.waveform_BT.shape == (16, 500)
-    assert drawn.grade_B.tolist() == [i + 1 for i in items.recording_N]
+    assert drawn.rank_B.tolist() == [i + 1 for i in items.recording_N]
     assert drawn.key_B.tolist() == items.key_N.tolist()
     for row_T, i, start in zip(drawn.waveform_BT.numpy(), items.recording_N, items.start_N, strict=True):
         piece_T = recordings.waveform(i)[start : start + 500] * recordings.gain_R[i]
@@ -175,9 +175,20 @@ def test_of_a_recording_only_the_part_that_was_judged_is_learnt_from(tmp_path, r
     settings = SegmentSettings(sample_rate=rate, segment_s=1.0, hop_s=1.0)
     wave_T = np.concatenate([tone(4, 0, 1, rate), tone(4, 2, 2, rate)])
     path = write_shard(tmp_path / "shard.parquet", {"a.wav": wave_T, "b.wav": wave_T}, settings)
-    labels = {"a.wav": Label("a.wav", 0, "a", part=(4.0, 7.0)), "b.wav": Label("b.wav", 2, "b")}
+    labels = {"a.wav": [Label("a.wav", 0, "a", part=(4.0, 7.0))], "b.wav": [Label("b.wav", 2, "b")]}
     found = read_recordings(fs.LocalFileSystem(), [path], labels, settings, str(tmp_path))
     assert found.length_R.tolist() == [3 * rate, 8 * rate]
     np.testing.assert_allclose(found.waveform(0), wave_T[4 * rate : 7 * rate], atol=1e-6)
     assert len(found.active_RF[0]) == 60
     assert found.windows(0).start_S.max() <= 2 * rate
+
+
+def test_parts_of_a_recording_are_learnt_from_one_by_one(tmp_path):
+    wave_T = np.concatenate([tone(4, 0, 1), tone(4, 2, 2)])
+    path = write_shard(tmp_path / "shard.parquet", {"a.wav": wave_T})
+    labels = {"a.wav": [Label("a.wav", 0, "a", part=(0.0, 4.0)), Label("a.wav", 2, "a", part=(4.0, 8.0))]}
+    found = read_recordings(fs.LocalFileSystem(), [path], labels, SETTINGS, str(tmp_path))
+    assert found.names == ("a.wav 0-4 s", "a.wav 4-8 s")
+    assert found.grade_R.tolist() == [0, 2]
+    for i, first in enumerate((0, 2000)):
+        np.testing.assert_allclose(found.waveform(i), wave_T[first : first + 2000], atol=1e-6)

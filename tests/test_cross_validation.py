@@ -36,7 +36,7 @@ def recordings(tmp_path_factory):
         for take in range(5):
             name = f"{performer} {take}.wav"
             waves[name] = tone(3.0, performer / 4, seed=10 * performer + take)
-            labels[name] = Label(name, grade, f"performer {performer}")
+            labels[name] = [Label(name, grade, f"performer {performer}")]
     return read_recordings(
         fs.LocalFileSystem(), [write_shard(folder / "shard.parquet", waves)], labels, SETTINGS, str(folder)
     )

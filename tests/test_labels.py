@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from samplecnn.errors import UserError
-from samplecnn.labels import Label, LabelSettings, join, parse_grades, read_labels, require_gradable
+from samplecnn.labels import Label, LabelSettings, join, judged_names, parse_grades, read_labels, require_gradable
 
 SETTINGS = LabelSettings()
 
@@ -164,6 +164,32 @@ def test_a_part_that_is_none_is_refused(part, words):
         read(f"recording,grade,start_s,end_s\na,A,{part}\nb,C,,\n")
 
 
-def test_two_parts_of_a_recording_are_refused():
-    with pytest.raises(UserError, match="'a' stands there with two parts"):
-        read("recording,grade,start_s,end_s\na,A,0,10\na,B,5,20\n")
+def test_parts_of_a_recording_have_labels_of_their_own_and_one_group():
+    joined = join(read("recording,grade,start_s,end_s\nb,B,,\na,C,20,30\na,A,0,20\n"), ["a", "b", "c"])
+    assert [(label.grade, label.part) for label in joined.labels["a"]] == [(2, (0, 20)), (0, (20, 30))]
+    assert len({label.group for label in joined.labels["a"]}) == 1
+    assert list(joined.alone()) == ["b"]
+    assert judged_names([("a", (0, 20)), ("a", (20, 30)), ("b", (5, 7.5)), ("c", None)]) == [
+        "a 0-20 s",
+        "a 20-30 s",
+        "b",
+        "c",
+    ]
+    with pytest.raises(UserError, match="'a' stands there twice and differs in performer"):
+        read("recording,grade,start_s,end_s,performer\na,A,0,10,ann\na,B,10,20,ben\n")
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [("5,20", "0 to 10 s and 5 to 20 s"), (",", "0 to 10 s and 0 to its end"), ("2,3", "0 to 10 s and 2 to 3 s")],
+)
+def test_parts_that_overlap_are_refused(other, words):
+    with pytest.raises(UserError, match=f"two judged parts of 'a' overlap, {words}"):
+        read(f"recording,grade,start_s,end_s\na,A,0,10\na,B,{other}\nb,C,0,10\n")
+
+
+def test_each_part_may_have_several_raters():
+    rows = ["a,A,ann,0,9", "a,B,ben,0,9", "a,C,ann,9,20", "a,C,ben,9,20", "b,B,ann,,", "b,B,ben,,"]
+    told = read_labels("\n".join(["recording,grade,rater,start_s,end_s", *rows]).encode(), "labels.csv", SETTINGS)
+    assert [label.part for label in told.labels] == [(0, 9), (9, 20), None]
+    assert told.agreement.recordings == 3

@@ -87,3 +87,27 @@ def test_a_recording_whose_label_is_relied_on_twice_as_much_is_charged_twice_as_
     )
     assert train.weight_R.tolist() == [1] * len(train)
     assert twice == pytest.approx(2 * once)
+
+
+@pytest.mark.parametrize("lesson", [SegmentGrades("coral"), RecordingGrades("coral", together=2)])
+def test_what_lies_between_two_grades_is_charged_for_both_by_its_share(train, lesson):
+    items = epoch_items(train, seed=0, epoch=0, crops=2, batch_size=6, together=lesson.together).part(0, 2)
+    outputs_BO, attention_B = torch.randn(2, 2, generator=torch.Generator().manual_seed(0)), torch.zeros(2)
+
+    def charged(grade, lean):
+        taught = replace(train, grade_R=np.full(len(train), grade), lean_R=np.full(len(train), lean, np.float32))
+        return float(lesson.loss(outputs_BO, attention_B, lesson.batch(taught, items)))
+
+    assert charged(1, 0.25) == pytest.approx(0.75 * charged(1, 0.0) + 0.25 * charged(2, 0.0))
+    assert charged(2, -0.25) == pytest.approx(0.25 * charged(1, 0.0) + 0.75 * charged(2, 0.0))
+
+
+@pytest.mark.parametrize("lesson", [SegmentGrades("coral"), RecordingGrades("coral", together=2)])
+def test_a_recording_held_back_is_examined_by_its_place_between_grades(train, lesson):
+    network = SampleCNN(PLAN, 3, "coral").eval()
+
+    def loss(grade, lean):
+        one = replace(train, grade_R=np.full(len(train), grade), lean_R=np.full(len(train), lean, np.float32))
+        return lesson.examine(network, one, 0, CPU).loss
+
+    assert loss(0, 0.5) == pytest.approx((loss(0, 0.0) + loss(1, 0.0)) / 2)

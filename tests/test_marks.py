@@ -165,3 +165,31 @@ def test_marks_told_are_held_against_marks_given():
     one = told(MarkMap(60, 0, 10, 0, 100), np.zeros(300))
     assert evaluate_marks(given_R, one, groups, 0).spearman.value == 0
     assert evaluate_marks(given_R, one, groups, 0).r2.value == pytest.approx(0, abs=0.02)
+
+
+def places(text: str, **settings: str) -> list[float]:
+    """Each label on the scale of grades."""
+    return [label.grade + label.lean for label in read(text, **settings)]
+
+
+def test_a_mark_lies_within_its_grade_by_the_share_of_lower_ones():
+    text = "recording,mark\n" + "".join(f"{n},{mark}\n" for n, mark in enumerate((10, 20, 30, 40, 50, 50, 90, 95)))
+    # Beyond the middle of the best and the worst grade there is nothing.
+    assert places(text, cuts="40,80") == pytest.approx([0, 0, 1 / 3, 2 / 3, 7 / 6, 7 / 6, 1.75, 2])
+    assert places(text, cuts="40,80", mark_best="low") == pytest.approx([2, 2, 1.875, 1.625, 1, 1, 0.25, 0])
+
+
+def test_a_lone_mark_of_its_grade_lies_in_its_middle():
+    assert places("recording,grade,mark\na,A,9\nb,B,3\nc,C,1\n") == [2, 1, 0]
+
+
+def test_what_raters_disagree_on_lies_between_their_grades():
+    rows = ["a,A,ann", "a,B,ben", "a,A,kim", "b,C,ann", "b,C,ben", "b,C,kim", "c,B,ann", "c,A,ben", "c,A,kim"]
+    label_a, label_b, label_c = read("\n".join(["recording,grade,rater", *rows]) + "\n")
+    assert label_a.grade == label_c.grade == 2
+    assert label_a.lean == pytest.approx(-1 / 3)
+    assert label_b.grade + label_b.lean == pytest.approx(0)
+
+
+def test_grades_alone_lie_in_their_middle():
+    assert places("recording,grade\na,A\nb,B\nc,C\n") == [2, 1, 0]

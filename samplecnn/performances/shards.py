@@ -80,6 +80,7 @@ def read_performances(place: str, shards: list[str], segments: SegmentSettings, 
         active_RF=tuple(active),
         gain_R=np.array(gains, np.float32),
         grade_R=np.zeros(len(starts), np.int64),
+        lean_R=np.zeros(len(starts), np.float32),
         weight_R=np.ones(len(starts), np.float32),
         groups=tuple(map(str, performer_R.tolist())),
     )

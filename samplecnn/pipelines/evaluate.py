@@ -145,13 +145,13 @@ def _evaluated(
         **{name: _regressed(data, parted, *ray.get(of_name)) for name, of_name in features.items()},
     }
     for name in heard:
-        heard_R = [heard[name].heard.get(recording) for recording in data.recordings]
+        heard_R = [heard[name].heard.get(recording) for recording in data.judged]
         found = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head, data.marks)
         predicted[name] = Predicted(found.probs_RG, found.grade_R, heard[name].cpu_s, found.graded_R, found.mark_RM)
     name = _grader(network_settings)
     merge = _most_chosen(heard[name])
     # The model that is trained on all has one rule: what it is calibrated by must have been merged by the same.
-    heard_R = [_merged_by(merge, heard[name], recording) for recording in data.recordings]
+    heard_R = [_merged_by(merge, heard[name], recording) for recording in data.judged]
     of_model = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head, data.marks)
     model = Model(
         name,
@@ -185,6 +185,7 @@ def _evaluated(
         seed,
         data.agreement,
         data.marks.mark_R if data.marks else None,
+        data.part_R if any(data.part_R) else None,
     )
     return score_graders(task, predicted, model, described)
 
@@ -274,7 +275,8 @@ def _features(data: Labelled, name: str) -> tuple[Float64, float]:
         started = time.process_time()
         found_RF = FEATURES[name](recordings)
         features_RF = np.full((len(data.recordings), found_RF.shape[1]), np.nan)
-        features_RF[[data.recordings.index(name) for name in recordings.names]] = found_RF
+        judged = data.judged
+        features_RF[[judged.index(name) for name in recordings.names]] = found_RF
         return features_RF, time.process_time() - started
 
 
@@ -292,7 +294,7 @@ def _hold_out(
     own_threads(1)  # one core a fit, and the same result however many run at once
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
-        row = {recording: i for i, recording in enumerate(data.recordings)}
+        row = {recording: i for i, recording in enumerate(data.judged)}
         rows_R = np.array([row[recording] for recording in recordings.names])  # silent ones are left out
         if name == LOG_MEL_CNN:
             settings = replace(settings, learn_from=SEGMENTS)  # a baseline, as published

@@ -13,7 +13,7 @@ from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.contract import DURATION_S, RECORDING, VERSION
 from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
-from samplecnn.labels import Label, LabelSettings, join, read_labels, require_gradable
+from samplecnn.labels import Label, LabelSettings, join, judged_names, read_labels, require_gradable
 from samplecnn.marks import GivenMarks
 from samplecnn.pipelines.runtime import some_names
 from samplecnn.raters import Agreement
@@ -29,9 +29,11 @@ PART_SLACK_S = 0.5  # people round the end of a recording up
 
 @dataclass(frozen=True)
 class Labelled:
-    """The recordings that have both segments and a label, by name; grade_R: index, 0 = worst.
+    """The recordings that have both segments and a label, by name, those with several judged parts once for each;
+    grade_R: index, 0 = worst.
 
-    group_CR: their groups by each column that splits keep apart; the first one's is the one that training parts by.
+    lean_R: how far each lies towards the next grade; group_CR: their groups by each column that splits keep apart; the
+    first one's is the one that training parts by.
     weight_R: how much each counts in training; agreement: of the raters, where there are several; marks: where
     people gave any; part_R: start and end, in s, of what was judged, None: the whole.
     """
@@ -41,11 +43,17 @@ class Labelled:
     versions: list[str]
     grade_R: npt.NDArray[np.int64]
     group_CR: list[list[str]]
+    lean_R: npt.NDArray[np.float64]
     weight_R: npt.NDArray[np.float64]
     grades: tuple[str, ...]
     agreement: Agreement | None
     marks: GivenMarks | None = None
     part_R: list[tuple[float, float] | None] = field(default_factory=list)
+
+    @property
+    def judged(self) -> list[str]:
+        """A name for each label, the recording's own unless it has several."""
+        return judged_names(zip(self.recordings, self.part_R, strict=True))
 
     def fingerprint(
         self, network: NetworkSettings, fit: FitSettings, starter: Starter | None, seed: int | None = None
@@ -69,6 +77,8 @@ class Labelled:
         }
         if self.agreement:  # without raters a fingerprint is what it was before there were any
             whole["weights"] = self.weight_R.tolist()
+        if self.lean_R.any():
+            whole["leans"] = self.lean_R.tolist()
         if any(self.part_R):
             whole["parts"] = self.part_R
         if self.marks:
@@ -93,29 +103,31 @@ def labelled(segments: str, labels: str, settings: LabelSettings) -> Labelled:
         log.info("%d recordings have no label: %s", len(joined.unlabelled), some_names(joined.unlabelled))
     require_gradable(joined.labels, settings, labels)
     version = dict(zip(folder.recordings[RECORDING].to_pylist(), folder.recordings[VERSION].to_pylist(), strict=True))
-    recordings = sorted(joined.labels)
     _require_parts_within(joined.labels, folder, labels)
+    told_R = [(name, label) for name in sorted(joined.labels) for label in joined.labels[name]]
+    label_R = [label for _, label in told_R]
     return Labelled(
         folder=folder,
-        recordings=recordings,
-        versions=[version[name] for name in recordings],
-        grade_R=np.array([joined.labels[name].grade for name in recordings], dtype=np.int64),
-        group_CR=[list(column) for column in zip(*(_groups(joined.labels[name]) for name in recordings), strict=True)],
-        weight_R=np.array([joined.labels[name].weight for name in recordings]),
+        recordings=[name for name, _ in told_R],
+        versions=[version[name] for name, _ in told_R],
+        grade_R=np.array([label.grade for label in label_R], dtype=np.int64),
+        group_CR=[list(column) for column in zip(*map(_groups, label_R), strict=True)],
+        lean_R=np.array([label.lean for label in label_R]),
+        weight_R=np.array([label.weight for label in label_R]),
         grades=settings.names,
         agreement=told.agreement,
-        part_R=[joined.labels[name].part for name in recordings],
-        marks=_marks([joined.labels[name].mark for name in recordings], settings),
+        part_R=[label.part for label in label_R],
+        marks=_marks([label.mark for label in label_R], settings),
     )
 
 
-def _require_parts_within(labels: dict[str, Label], folder: SegmentsFolder, place: str) -> None:
+def _require_parts_within(labels: dict[str, list[Label]], folder: SegmentsFolder, place: str) -> None:
     """Raises UserError where a part is judged that a recording has not."""
     durations = zip(*(folder.recordings[name].to_pylist() for name in (RECORDING, DURATION_S)), strict=True)
     for name, duration_s in durations:
-        part = labels[name].part if name in labels else None
-        if part and part[1] > duration_s + PART_SLACK_S:
-            raise UserError(f"{place}: the part of {name!r} ends at {part[1]:g} s, the recording at {duration_s:.1f} s")
+        last = labels[name][-1].part if name in labels else None
+        if last and last[1] > duration_s + PART_SLACK_S:
+            raise UserError(f"{place}: the part of {name!r} ends at {last[1]:g} s, the recording at {duration_s:.1f} s")
 
 
 def _marks(given: list[float | None], settings: LabelSettings) -> GivenMarks | None:

@@ -92,7 +92,7 @@ def _worker(config: dict[str, Any]) -> None:
     settings: UnlabelledSettings = config["settings"]
     seed, device = config["seed"], own_device()
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
-        ungraded = {name: Label(name, 0, name) for name in config["names"]}
+        ungraded = {name: [Label(name, 0, name)] for name in config["names"]}
         recordings = read_recordings(segments.filesystem, segments.paths, ungraded, segments.settings, folder)
         learn, check = unlabelled.parted(recordings, seed)
         plan, rate = plan_for(segments.settings.segment_samples), segments.settings.sample_rate

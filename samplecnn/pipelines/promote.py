@@ -183,7 +183,7 @@ def _held_out(new: _Model, current: _Model, recordings: str, labels: Sequence[La
     entries = {spell_name(entry.name): entry for entry in source.list() if is_recording_name(entry.name)}
     if not entries:
         raise UserError(f"--recordings {recordings}: no recordings there: check the path")
-    labelled = join(labels, entries).labels
+    labelled = join(labels, entries).alone()
     held = [
         name
         for name in sorted(labelled)
@@ -231,7 +231,7 @@ def _cross_validated(
     assert evidence.current_evaluation
     said = _out_of_fold(evidence.evaluation, new.card, "--evaluation")
     before = _out_of_fold(evidence.current_evaluation, current.card, "--current-evaluation")
-    labelled = join(labels, said.keys() & before.keys()).labels
+    labelled = join(labels, said.keys() & before.keys()).alone()
     heard = {name: (said[name], before[name]) for name in labelled}
     comparison = _paired(CROSS_VALIDATED, labelled, heard)
     return comparison, f"both evaluations have {len(heard)} labelled recordings, {LEAST_RECORDINGS} are needed"

@@ -171,12 +171,12 @@ def _trained_already(model: str, run: str) -> tuple[ModelCard, Hearing] | None:
 
 def recording_set(data: Labelled, folder: str) -> RecordingSet:
     """The labelled recordings, rebuilt into a file in `folder`."""
-    labels = {
-        name: Label(name, int(grade), group, weight=float(weight), part=part)
-        for name, grade, group, weight, part in zip(
-            data.recordings, data.grade_R, data.group_CR[0], data.weight_R, data.part_R, strict=True
-        )
-    }
+    labels: dict[str, list[Label]] = {}
+    for name, grade, group, lean, weight, part in zip(
+        data.recordings, data.grade_R, data.group_CR[0], data.lean_R, data.weight_R, data.part_R, strict=True
+    ):
+        label = Label(name, int(grade), group, lean=float(lean), weight=float(weight), part=part)
+        labels.setdefault(name, []).append(label)
     return read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)
 
 

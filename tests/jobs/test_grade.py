@@ -171,7 +171,7 @@ def test_a_stored_recording_and_the_same_one_decoded_get_the_same_grade(recordin
 
     prepare(str(recordings[0]), str(tmp_path / "segments"), SETTINGS)
     folder = open_segments(str(tmp_path / "segments"))
-    labels = {name: Label(name, 0, name) for name in os.listdir(recordings[0])}
+    labels = {name: [Label(name, 0, name)] for name in os.listdir(recordings[0])}
     stored = read_recordings(folder.filesystem, folder.paths, labels, SETTINGS, str(tmp_path))
     torch.set_num_threads(1)
     grader = Grader(*model_folder.load(model), torch.device("cpu"))

@@ -69,3 +69,26 @@ def test_marks_are_learnt_and_told_in_the_jurys_range(recordings, tmp_path):
         )
     unmarked = replace(card, marks=None)
     assert unmarked.model_id != card.model_id
+
+
+def test_parts_of_a_recording_are_learnt_and_evaluated_each_by_itself(recordings, tmp_path):
+    place = {name: str(tmp_path / name) for name in ("segments", "labels.csv", "evaluation", "model", "grades")}
+    prepare(str(recordings[0]), place["segments"], SegmentSettings(sample_rate=100, segment_s=1.0, hop_s=1.0))
+    rows = read_csv(Path(recordings[1]).read_bytes(), "labels")
+    parted = [f"{row['recording']},{row['grade']},{part}" for row in rows for part in ("0,4", "4,8")]
+    Path(place["labels.csv"]).write_text("\n".join(["recording,grade,start_s,end_s", *parted]) + "\n")
+
+    args = (place["labels.csv"], place["evaluation"], LabelSettings(), EvaluationSettings(folds=2))
+    evaluate([place["segments"]], *args, NetworkSettings(), FIT, seed=0)
+    predictions = read_csv(Path(place["evaluation"], PREDICTIONS_CSV).read_bytes(), "predictions")
+    told = sorted(f"{r['recording']},{r['grade']},{float(r['start_s']):g},{float(r['end_s']):g}" for r in predictions)
+    assert told == sorted(parted)
+    fold = {row["recording"]: row["fold"] for row in predictions}
+    assert all(row["fold"] == fold[row["recording"]] for row in predictions)  # no split parts a recording
+
+    train(place["segments"], place["labels.csv"], place["model"], LabelSettings(), NetworkSettings(), FIT, seed=0)
+    card, _ = model_folder.load(place["model"])
+    assert card.metrics["recordings"] == len(parted)
+    grade(str(recordings[0]), place["model"], place["grades"], workers=1)
+    latest = read_csv(Path(place["grades"], LATEST_CSV).read_bytes(), "latest")
+    assert len({row["recording"] for row in latest}) == len(latest)  # a grade is of a recording
