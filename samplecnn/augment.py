@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from samplecnn.torch_audio import functional
@@ -55,8 +56,7 @@ def _reverb(waveform_BT: Tensor, draws: Draws, sample_rate: int) -> Tensor:
     for response_K, draw in zip(response_BK, draws, strict=True):
         tail_K = draw.standard_normal(len(seconds_K)) * 10 ** (-3 * seconds_K / draw.uniform(*REVERB_DECAY_S))
         response_K[1:] = tail_K * 10 ** (draw.uniform(*REVERB_DB) / 20) / np.sqrt((tail_K**2).sum())
-    heard_BT: Tensor = functional.fftconvolve(waveform_BT, _tensor(response_BK))
-    return heard_BT[:, : waveform_BT.shape[1]]
+    return _filtered(waveform_BT, response_BK)
 
 
 def _equaliser(waveform_BT: Tensor, draws: Draws, sample_rate: int) -> Tensor:
@@ -67,9 +67,18 @@ def _equaliser(waveform_BT: Tensor, draws: Draws, sample_rate: int) -> Tensor:
     curve_P = [draw.uniform(-EQUALISER_DB, EQUALISER_DB, EQUALISER_POINTS) for draw in draws]
     bins = np.linspace(0, EQUALISER_POINTS - 1, EQUALISER_TAPS // 2 + 1)
     gain_BF = 10 ** (np.stack([np.interp(bins, np.arange(EQUALISER_POINTS), points) for points in curve_P]) / 20)
-    taps_BK = np.roll(np.fft.irfft(gain_BF, EQUALISER_TAPS), EQUALISER_TAPS // 2, axis=1)
-    heard_BT: Tensor = functional.fftconvolve(waveform_BT, _tensor(taps_BK), mode="same")
-    return heard_BT
+    middle = EQUALISER_TAPS // 2
+    return _filtered(waveform_BT, np.roll(np.fft.irfft(gain_BF, EQUALISER_TAPS), middle, axis=1), middle)
+
+
+def _filtered(waveform_BT: Tensor, taps_BK: npt.NDArray[np.float64], first: int = 0) -> Tensor:
+    """As many samples as there were, from this tap on. Zeros behind the taps make the transform's length a product of
+    small primes; that of 10 s at 500 Hz after REVERB_S has a factor of 181, and takes twice as long."""
+    samples, taps = waveform_BT.shape[1], taps_BK.shape[1]
+    whole = samples + taps - 1
+    padded_BK = np.pad(taps_BK, ((0, 0), (0, next_fast_len(whole, real=True) - whole)))
+    heard_BT: Tensor = functional.fftconvolve(waveform_BT, _tensor(padded_BK))
+    return heard_BT[:, first : first + samples]
 
 
 def _noise(waveform_BT: Tensor, draws: Draws, sample_rate: int) -> Tensor:
