@@ -178,7 +178,8 @@ def _held_out(new: _Model, current: _Model, recordings: str, labels: Sequence[La
     trained = [model_folder.trained_on(model.place) for model in (new, current)]
     for model, known in zip((new, current), trained, strict=True):
         if known is None:
-            return None, f"model {model.card.model_id} does not say what it was trained on"
+            again = "run the command that trained it once more, which adds that and trains nothing"
+            return None, f"model {model.card.model_id} does not say what it was trained on ({again})"
     source = open_store(recordings)
     entries = {spell_name(entry.name): entry for entry in source.list() if is_recording_name(entry.name)}
     if not entries:

@@ -19,7 +19,7 @@ from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import Calibration, calibration_of
 from samplecnn.hearing import Hearing, own_device, own_threads
 from samplecnn.labels import Label, LabelSettings
-from samplecnn.likeness import fit_likeness, likeness_from_json
+from samplecnn.likeness import Likeness, fit_likeness, likeness_from_json
 from samplecnn.merging import Merging
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.fitting import (
@@ -67,7 +67,7 @@ def train(
     checkpoints = checkpoints_of(model, "--model")
     if trained := _trained_already(model, run):
         clear(checkpoints)
-        return _settled(model, *trained, calibration)
+        return _settled(model, *trained, calibration, data)
     config = {
         "data": data,
         "network": network_settings,
@@ -101,8 +101,7 @@ def train(
         ),
         calibration,
     )
-    learnt_from = TrainedOn.of(zip(data.recordings, data.versions, strict=True), salt=run)
-    card = model_folder.publish(model, card, state["fit"]["best"], learnt_from)
+    card = model_folder.publish(model, card, state["fit"]["best"], _learnt_from(data, run))
     clear(checkpoints)
     held = f", held-out kappa {best['valid_kappa']:.2f}" if best and best["valid_kappa"] is not None else ""
     ended = f"best after epoch {best['epoch'] if best else 0} of {history[-1]['epoch']}{held}"
@@ -150,14 +149,33 @@ def _same(calibration: Calibration, card: ModelCard) -> bool:
     return one == (card.merge, card.temperature, card.cuts, card.least_confidence, card.marks)
 
 
-def _settled(model: str, card: ModelCard, network: Hearing, calibration: Calibration | None) -> str:
-    """A model that is trained already needs at most another calibration."""
-    if calibration is None or _same(calibration, card):
+def _settled(model: str, card: ModelCard, network: Hearing, calibration: Calibration | None, data: Labelled) -> str:
+    """A model that is trained already needs at most another calibration, and what earlier versions did not keep."""
+    whole, new = card, []
+    if calibration and not _same(calibration, card):
+        whole = _calibrated(whole, calibration)
+        new.append(_told(calibration))
+    if card.likeness is None and (likeness := _likeness(data)):
+        whole = replace(whole, likeness=likeness)
+        new.append("the distance by which it tells what is no playing")
+    if model_folder.trained_on(model) is None:
+        new.append("hashes of what it was trained on")
+    if not new:
         told = "trained already on these labels with these settings"
         return f"{model}: {told} (model {card.model_id}): nothing to do"
-    calibrated, learnt_from = _calibrated(card, calibration), model_folder.trained_on(model)
-    card = model_folder.publish(model, calibrated, network.state_dict(), learnt_from)
-    return f"{model}: model {card.model_id}, trained already, now {_told(calibration)}"
+    whole = model_folder.publish(model, whole, network.state_dict(), _learnt_from(data, card.training_data))
+    before = "" if whole.model_id == card.model_id else f" (before: {card.model_id})"
+    return f"{model}: model {whole.model_id}{before}, trained already; new: {', '.join(new)}"
+
+
+def _learnt_from(data: Labelled, run: str) -> TrainedOn:
+    return TrainedOn.of(zip(data.recordings, data.versions, strict=True), salt=run)
+
+
+def _likeness(data: Labelled) -> Likeness | None:
+    """Of a model that was trained before there was any."""
+    with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
+        return fit_likeness(*sounds(recording_set(data, folder)))
 
 
 def _trained_already(model: str, run: str) -> tuple[ModelCard, Hearing] | None:

@@ -72,6 +72,26 @@ def test_a_finished_run_is_not_trained_again(undisturbed, segments, recordings):
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()} == before
 
 
+def test_a_model_of_an_earlier_version_gets_what_was_not_kept_then(undisturbed, segments, recordings, tmp_path):
+    card, network = model_folder.load(str(undisturbed))
+    assert card.likeness
+    args = (LabelSettings(), NetworkSettings(), FIT)
+
+    unlike = str(tmp_path / "without likeness")
+    before = model_folder.publish(unlike, replace(card, likeness=None), network.state_dict())
+    said = train(segments, str(recordings[1]), unlike, *args, seed=0)
+    assert f"model {card.model_id} (before: {before.model_id}), trained already; new: the distance by which" in said
+    assert model_folder.load(unlike)[0] == card
+    assert model_folder.trained_on(unlike) == model_folder.trained_on(str(undisturbed))
+
+    silent = str(tmp_path / "without hashes")
+    model_folder.publish(silent, card, network.state_dict())
+    said = train(segments, str(recordings[1]), silent, *args, seed=0)
+    assert said == f"{silent}: model {card.model_id}, trained already; new: hashes of what it was trained on"
+    assert model_folder.trained_on(silent) == model_folder.trained_on(str(undisturbed))
+    assert "nothing to do" in train(segments, str(recordings[1]), silent, *args, seed=0)
+
+
 def test_an_evaluation_of_the_same_model_calibrates_it_and_of_another_is_refused(
     undisturbed, segments, recordings, tmp_path
 ):
