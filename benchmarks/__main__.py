@@ -29,6 +29,7 @@ BY_HAND = (
     "not_playing",
     "rated",
     "scale",
+    "short_playing",
 )  # python -m benchmarks.gpu: what they need is not everywhere, or nothing to run
 RESULTS = Path(__file__).parent / "results"
 

@@ -50,11 +50,10 @@ RATE = 16_000  # of the files, Hz
 RATES = (500, 2000)
 COUNT = 40  # sounds of a kind
 LEARNT = {"15": CorpusSettings(), "60": CorpusSettings(count=60, performers=24, seed=1)}
+LONG, SHORT = "unheard performers, 92 to 148 s", "unheard performers, 10 to 30 s"
 UNHEARD = {
-    "unheard performers, 92 to 148 s": CorpusSettings(count=150, performers=50, seed=21, first_performer=3000),
-    "unheard performers, 10 to 30 s": CorpusSettings(
-        count=60, performers=30, seed=22, first_performer=4000, shortest_s=10.0, longest_s=30.0
-    ),
+    LONG: CorpusSettings(count=150, performers=50, seed=21, first_performer=3000),
+    SHORT: CorpusSettings(count=60, performers=30, seed=22, first_performer=4000, shortest_s=10.0, longest_s=30.0),
 }
 PIANISTS = "real pianists, sampled piano"
 SPEECH = "speech"
@@ -194,11 +193,16 @@ class Told:
     embedding_E: Float64 | None
 
 
-def _sound(task: tuple[str, int]) -> list[Told]:
-    kind, number = task
+def sound_file(kind: str, number: int) -> bytes:
+    """A wav file of one of SOUNDS, with a little noise."""
     rng = np.random.default_rng([number, *kind.encode()])
     samples_T = SOUNDS[kind](number, rng)
-    return [_told(kind, f"{kind} {number}", _written(samples_T + _hiss(samples_T, rng)))]
+    return wav_file(samples_T + _hiss(samples_T, rng))
+
+
+def _sound(task: tuple[str, int]) -> list[Told]:
+    kind, number = task
+    return [_told(kind, f"{kind} {number}", sound_file(kind, number))]
 
 
 def _hiss(samples_T: Float64, rng: np.random.Generator) -> Float64:
@@ -208,11 +212,11 @@ def _hiss(samples_T: Float64, rng: np.random.Generator) -> Float64:
 def _played(task: tuple[str, PlannedRecording, bool]) -> list[Told]:
     kind, planned, turned = task
     samples_T = render_recording(planned, RATE, channels=1)[0].astype(np.float64)
-    told = [_told(kind, planned.performer, _written(samples_T))]
+    told = [_told(kind, planned.performer, wav_file(samples_T))]
     if turned:
         half_T = np.interp(np.arange(2 * len(samples_T)) / 2, np.arange(len(samples_T)), samples_T)
         told += [
-            _told(name, planned.name, _written(other_T))
+            _told(name, planned.name, wav_file(other_T))
             for name, other_T in zip(TURNED, (samples_T[::-1], half_T), strict=True)
         ]
     return told
@@ -222,7 +226,8 @@ def _recorded(path: str) -> list[Told]:
     return [_told(PIANISTS, path, Path(path).read_bytes(), Path(path).suffix)]
 
 
-def _written(samples_T: Float64) -> bytes:
+def wav_file(samples_T: Float64) -> bytes:
+    """These samples in 16 bits."""
     with tempfile.NamedTemporaryFile(suffix=".wav") as named:
         with wave.open(named.name, "wb") as file:
             file.setparams((1, 2, RATE, 0, "NONE", "NONE"))
