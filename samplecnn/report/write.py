@@ -92,7 +92,8 @@ def _add_recordings(report: _Report, folder: GradesFolder, settings: ReportSetti
     best, worst = folder.grades[-1], folder.grades[0]
     sentence = (
         f"Each recording was graded from {best} (best) to {worst} by how it is played. A grade is an aid for people "
-        "who listen, not a judge: choose a recording to see which of its moments the grade is made of."
+        "who listen, not a judge: choose a recording to see which of its moments the grade is made of. Who hears one "
+        "otherwise overrules it, with a reason, and that stands from then on (jobs/correct.py)."
     )
     counted = counts(folder)
     told = {"counts": counted, "sentence": sentence, "grades": list(reversed(folder.grades))}

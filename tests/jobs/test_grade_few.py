@@ -3,15 +3,18 @@
 import runpy
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from soxr import resample
 
+from samplecnn.contract import LATEST_CSV
 from samplecnn.likeness import fit_likeness
 from samplecnn.sound import measures_of
 from samplecnn.store import open_store
+from samplecnn.tables import read_csv
 from tests.fixtures.audio import noise, tone, truncate, write_audio
 from tests.fixtures.gcs import Gate
 from tests.fixtures.jobs import RATE, ROOT, played, run_job
@@ -129,20 +132,36 @@ def test_a_bucket_gives_the_grades_of_the_folder(
     assert "no such file or folder" in gone.stderr
 
 
-def test_what_is_unlike_the_training_recordings_gets_no_grade(tmp_path: Path) -> None:
+@pytest.mark.ray
+def test_what_is_unlike_the_training_recordings_gets_no_grade_but_a_persons(
+    tmp_path: Path, folder_at: Callable[[str], str]
+) -> None:
     learnt = np.array([measures_at(500, played(i, i % 3, 20.0)[0]) for i in range(9)])
-    model = publish(tmp_path / "model", likeness=fit_likeness(learnt, [str(i) for i in range(9)]))
-    uploads = tmp_path / "uploads"
-    uploads.mkdir()
-    write_audio(uploads / "good.wav", played(100, 1, 20.0), RATE)
-    write_audio(uploads / "rain.wav", noise(20, RATE, seed=1), RATE)
-    ended = run_job("grade", "--recordings", uploads, "--model", model)
+    model = publish(folder_at("model"), likeness=fit_likeness(learnt, [str(i) for i in range(9)]))
+    uploads, grades = open_store(folder_at("uploads")), open_store(folder_at("grades"))
+    for name, wave_CT in (("good.wav", played(100, 1, 20.0)), ("rain.wav", noise(20, RATE, seed=1))):
+        path = tmp_path / "written.wav"
+        write_audio(path, wave_CT, RATE)
+        uploads.put(name, path.read_bytes())
+    ended = run_job("grade", "--recordings", uploads.url(), "--model", model)
     assert ended.returncode == 0, ended.stderr
     good, rain = ended.stdout.splitlines()[1:3]
     assert good.split()[0] in "ABC"
     assert rain.split()[0] == "-"
     assert "unlike the training recordings: " in rain
     assert "2 recordings: 1 graded, 1 not gradable by model " in ended.stdout
+
+    ended = run_job("grade", "--recordings", uploads.url(), "--model", model, "--grades", grades.url(), "--workers", 1)
+    assert ended.returncode == 0, ended.stderr
+    told = {row["recording"]: row for row in read_csv(grades.read(LATEST_CSV).data, LATEST_CSV)}
+    assert told["good.wav"]["grade"] == good.split()[0]
+    assert (told["rain.wav"]["grade"], told["rain.wav"]["gradable"]) == ("", "false")
+    assert told["rain.wav"]["reason"] in rain
+    (tmp_path / "heard.csv").write_text("recording,grade,by,why\nrain.wav,B,Ann,prepared piano\n")
+    ended = run_job("correct", "--grades", grades.url(), "--corrections", tmp_path / "heard.csv")
+    assert ended.returncode == 0, ended.stderr
+    told = {row["recording"]: row for row in read_csv(grades.read(LATEST_CSV).data, LATEST_CSV)}
+    assert (told["rain.wav"]["grade"], told["rain.wav"]["gradable"]) == ("B", "true")
 
 
 def measures_at(rate: int, wave_T: np.ndarray) -> np.ndarray:

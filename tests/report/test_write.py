@@ -34,7 +34,10 @@ def test_the_job_writes_the_page_beside_the_grades_and_says_where(tmp_path: Path
     grades = [line.split(" grade ")[1] for line in ended.stdout.splitlines()[0].split(", ")[:3]]
     assert grades == ["A", "B", "C"]
     assert ended.stdout.splitlines()[0].endswith("0 not gradable, 1 failed")
-    rows = data_of((tmp_path / "grades/report.html").read_text(encoding="utf-8"))["rows"]
+    page = (tmp_path / "grades/report.html").read_text(encoding="utf-8")
+    assert "A grade is an aid for people who listen, not a judge" in page
+    assert "overrules it, with a reason, and that stands from then on (jobs/correct.py)" in page
+    rows = data_of(page)["rows"]
     assert rows["name"] == ["c.wav", "a.wav", "b.wav"]
     assert rows["remark"] == ["failed: decode: no sound", None, None]
 
