@@ -63,13 +63,18 @@ class Wanted:
         return {name for name in recordings if match_key(name) in keys}
 
     def told_in(self, text: str) -> bool:
-        """Does a line for people name one of them? In whatever way a message quotes a name."""
-        return any(spelling in text for spelling in self._spellings())
+        """Does a line for people name one of them? In whatever way a message quotes a name, and where the line was cut
+        off in the second half of it too."""
+        return any(spelling in text or _ends_within(text, spelling) for spelling in self._spellings())
 
     def _spellings(self) -> set[str]:
         forms = {unicodedata.normalize(form, name) for name in self.names for form in ("NFC", "NFD")}
         quoted = {spelling for form in forms for spelling in (form, repr(form)[1:-1], quote(form))}
         return quoted | {" ".join(spelling.split()) for spelling in quoted}  # as flags.run puts it on one line
+
+
+def _ends_within(text: str, spelling: str) -> bool:
+    return any(text.endswith(spelling[:length]) for length in range(-(-len(spelling) // 2), len(spelling)))
 
 
 @dataclass(frozen=True)

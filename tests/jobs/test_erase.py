@@ -293,10 +293,12 @@ def test_a_name_is_found_however_a_message_quotes_it() -> None:
         'class 3/Zo\u0308e\'s  "solo".wav: no sound',
         f"{what.names[0]!r} is gone",
         'class 3/Zöe\'s "solo".wav: on one line',
+        "night-1 failed: could not read class 3/Zöe's",
         "gs://b/class%203/Z%C3%B6e%27s%20%20%22solo%22.wav",
     ):
         assert what.told_in(line), line
     assert not what.told_in("class 3/Zöe.wav: no sound")
+    assert not what.told_in("night-1 failed: could not read class 3")
 
 
 def test_files_beside_the_records_are_no_records(tmp_path: Any) -> None:
