@@ -50,6 +50,7 @@ from samplecnn.metrics import (
 )
 from samplecnn.raters import Agreement
 from samplecnn.tables import csv_bytes
+from samplecnn.untrusted import read_json
 
 # R recordings, G grades (0 = worst).
 Probs = npt.NDArray[np.float64]
@@ -320,7 +321,7 @@ def calibration_of(data: bytes, place: str, fingerprint: str) -> Calibration:
     Raises UserError where the evaluation was of other data or settings, or is none.
     """
     try:
-        for told in json.loads(data)["evaluations"]:
+        for told in read_json(data)["evaluations"]:
             model = told["model"]
             if model["fingerprint"] == fingerprint:
                 of_model = of_the_model(told)

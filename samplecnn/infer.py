@@ -129,6 +129,8 @@ def merge_windows(
     merged = card.rule()(outputs)
     if merged is None:
         return _not_gradable(SILENT, outputs)
+    if not (merged.probs_G >= 0).all():  # NaN neither
+        raise RecordingError("grade", "the model's merge rule gives no numbers for this recording")
     least_s = card.settings.least_playing_s
     if playing_s < least_s:
         return _not_gradable(f"too little playing: {playing_s:.2f} s, less than {least_s:g} s: {A_PERSON}", outputs)

@@ -38,12 +38,14 @@ from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import Store, open_store
 from samplecnn.trained_on import TrainedOn, trained_on_from_json
+from samplecnn.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
 FORMAT = 8  # of model.json; a reader refuses what it does not know
 WITHOUT_MARKS = 7  # written still by models that tell no marks, so that their ids stay
 WITHOUT_LIKENESS = 6  # likewise: of models that know nothing of what is not playing
+MOST_OF_A_PARAMETER = 1e6  # of a merge rule; those learnt are some tens at most
 NORMALISATION = "unit RMS over the active frames, once per recording"
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -107,6 +109,8 @@ class ModelCard:
             raise ValueError(f"network for {self.plan.segment_samples} samples, not {self.settings.segment_samples}")
         if len(self.grades) < 2 or len(set(self.grades)) < len(self.grades):
             raise ValueError(f"grades {self.grades}: two or more different ones are needed")
+        if not all(grade.strip() and grade.isprintable() and "," not in grade for grade in self.grades):
+            raise ValueError(f"grades {self.grades}: names in print without commas are needed")
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature {self.temperature}: a number above 0 is needed")
         if not 0 <= self.least_confidence <= 1:
@@ -122,6 +126,8 @@ class ModelCard:
             raise ValueError(f"merged by {ATTENTION}, which the network has not learnt")
         # Parameters left to their defaults are part of the card too: a default may change.
         told = dataclasses.asdict(self.rule())  # type: ignore[call-overload]
+        if not all(abs(value) <= MOST_OF_A_PARAMETER for value in told.values()):
+            raise ValueError(f"merge parameters {told}: numbers to {MOST_OF_A_PARAMETER:g} are needed")
         object.__setattr__(self, "merge_parameters", told)
 
     @property
@@ -187,7 +193,7 @@ class ModelCard:
 def card_from_json(data: bytes, place: str) -> ModelCard:
     """The card that to_json wrote. Raises UserError, naming the place, for anything else."""
     try:
-        told = json.loads(data)
+        told = read_json(data)
         known, same_rules = told["format"] in (WITHOUT_LIKENESS, WITHOUT_MARKS, FORMAT), _same_rules(told)
         card = _card(told) if known and same_rules else None
     except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
@@ -358,7 +364,7 @@ def load(place: str) -> tuple[ModelCard, Hearing]:
         _refuse(place, f"{WEIGHTS_FILE} does not belong to {MODEL_FILE}: copy both again or train again")
     try:
         weights = safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a type of number that torch has not
         _refuse(place, f"{WEIGHTS_FILE} is no safetensors file ({_one_line(error)}): train again")
     with torch.device("meta"):  # no memory: a card may ask for any amount of it
         network = card.build()
@@ -399,7 +405,7 @@ def _current(place: str) -> str | None:
 def _read(place: str, name: str) -> bytes:
     try:
         return open_store(place).read(name).data
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         # Telling these two apart takes a permission (storage.objects.list) that reading a model does not.
         bucket = "no such bucket, or " if place.startswith("gs://") else ""
         _refuse(place, f"{bucket}no {name} there: check the path, or train a model into it first")

@@ -24,14 +24,16 @@ from scipy.stats import norm
 from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
-from samplecnn.architecture import Plan
+from samplecnn.architecture import NETWORK_NAMES, Plan
 from samplecnn.contract import STARTER_FILE, STARTER_WEIGHTS
 from samplecnn.errors import UserError
 from samplecnn.hearing import Hearing
 from samplecnn.network.joined import RHYTHM_EMBEDDING, Joined, RhythmNetwork, build
 from samplecnn.ordinal import HEADS, SharedWeight
 from samplecnn.recipe import NO_STARTER, SHIPPED_STARTER
+from samplecnn.segments import SegmentSettings
 from samplecnn.store import open_store
+from samplecnn.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +222,7 @@ def load_starter(place: str) -> Starter:
     """The starter in a folder or bucket. Raises UserError in one line for whatever is none."""
     store = open_store(place)
     try:
-        told, data = json.loads(store.read(STARTER_FILE).data), store.read(STARTER_WEIGHTS).data
+        told, data = read_json(store.read(STARTER_FILE).data), store.read(STARTER_WEIGHTS).data
         if told.pop("format") != FORMAT:
             raise ValueError(f"format is not {FORMAT}")
         if hashlib.sha256(data).hexdigest() != told["weights_sha256"]:
@@ -232,17 +234,40 @@ def load_starter(place: str) -> Starter:
             for name, d in told.pop("directions").items()
         }
         card = StarterCard(**told, plan=plan, directions=directions)
+        SegmentSettings(sample_rate=card.sample_rate)  # refuses what is no rate
         weights = {
             name: w.float() if w.dtype == torch.float16 else w for name, w in safetensors.torch.load(data).items()
         }
+        _require_fit(card, weights)
     except FileNotFoundError:
         raise UserError(f"--init {place}: no starter there: let jobs/pretrain.py make one") from None
-    except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, UserError, safetensors.SafetensorError) as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
             f"--init {place}: its starter is damaged or of another version ({why}): pretrain again"
         ) from None
     return Starter(card, weights)
+
+
+def _require_fit(card: StarterCard, weights: Mapping[str, Tensor]) -> None:
+    """Raises ValueError unless directions and weights are numbers of the shapes that the networks have."""
+    if not card.directions.keys() & {"samplecnn", "rhythm"} or card.directions.keys() - set(NETWORK_NAMES):
+        raise ValueError(f"directions of {', '.join(card.directions) or 'nothing'}")
+    for name, direction in card.directions.items():
+        with torch.device("meta"):  # no memory: a card may ask for any amount of it
+            network = build(name, card.plan, card.sample_rate, 2)
+        numbers = np.array([*direction.weight_E, direction.offset, direction.explained])
+        if len(direction.weight_E) != network.embedding or not np.isfinite(numbers).all():
+            raise ValueError(f"the direction of {name} is not {network.embedding + 2} numbers")
+        for key, tensor in network.state_dict().items():
+            whole = key if isinstance(network, Joined) else f"{name}.{key}"
+            if "head" in key.split("."):
+                continue
+            held = weights.get(whole)
+            if held is None or held.shape != tensor.shape or held.dtype != tensor.dtype:
+                raise ValueError(f"no {whole} of shape {tuple(tensor.shape)}")
+            if not torch.isfinite(held).all():
+                raise ValueError(f"weights that are no numbers at {whole}")
 
 
 def starter_for(init: str, sample_rate: int, plan: Plan) -> Starter | None:

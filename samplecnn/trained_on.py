@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from samplecnn.contract import match_key
 from samplecnn.errors import UserError
+from samplecnn.untrusted import read_json
 
 FORMAT = 1
 DIGEST_BYTES = 12  # two of a million recordings are alike by chance once in 10^17 models
@@ -41,7 +42,7 @@ class TrainedOn:
 def trained_on_from_json(data: bytes, place: str) -> TrainedOn:
     """What to_json wrote. Raises UserError, naming the place, for anything else."""
     try:
-        told = json.loads(data)
+        told = read_json(data)
         if told["format"] != FORMAT:
             raise ValueError(f"format {told['format']}")
         return TrainedOn(str(told["salt"]), frozenset(map(str, told["hashes"])))

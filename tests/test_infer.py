@@ -209,6 +209,12 @@ def test_a_model_that_gives_no_numbers_costs_the_recording_not_the_run():
         grader.grade(wave_T, _active(wave_T))
 
 
+def test_a_merge_rule_that_turns_probabilities_upside_down_costs_the_recording_not_the_run():
+    wave_T = tone(4, 1, 0)
+    with pytest.raises(RecordingError, match="merge rule gives no numbers"):
+        _grader(merge="spread", merge_parameters={"sharpness": -5.0}).grade(wave_T, _active(wave_T))
+
+
 def test_a_long_recording_passes_in_the_memory_of_one_batch(tmp_path):
     long = np.memmap(tmp_path / "long.f32", np.float32, "w+", shape=(400 * 500,))
     windows = grading_windows(np.ones(400 * 20, bool), len(long), SEPARATE)

@@ -1,7 +1,9 @@
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
+import struct
 import threading
 
 import numpy as np
@@ -371,8 +373,37 @@ def _rewrite_weights(change):
     return rewritten
 
 
+def _forge_number(folder):
+    """A type of number that safetensors knows and torch does not."""
+    header = json.dumps({"a": {"dtype": "F8_E8M0", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    _vouch_for(folder, struct.pack("<Q", len(header)) + header + b"1234")
+
+
+def _claims_a_terabyte(folder):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1 << 38], "data_offsets": [0, 1 << 40]}}).encode()
+    _vouch_for(folder, struct.pack("<Q", len(header)) + header + b"1234")
+
+
 def _not_safetensors(folder):
-    data = b"PK\x03\x04 a pickle in a zip"
+    _vouch_for(folder, b"PK\x03\x04 a pickle in a zip")
+
+
+def _folder_for_a_card(folder):
+    (folder / MODEL_FILE).unlink()
+    (folder / MODEL_FILE).mkdir()
+
+
+def _link_to_a_device(folder):
+    (folder / MODEL_FILE).unlink()
+    (folder / MODEL_FILE).symlink_to("/dev/zero")
+
+
+def _link_to_itself(folder):
+    (folder / MODEL_FILE).unlink()
+    (folder / MODEL_FILE).symlink_to(MODEL_FILE)
+
+
+def _vouch_for(folder, data):
     (folder / WEIGHTS_FILE).write_bytes(data)
     card = dataclasses.replace(CARD, weights_sha256=hashlib.sha256(data).hexdigest())
     (folder / MODEL_FILE).write_bytes(card.to_json())
@@ -405,12 +436,30 @@ DAMAGES = {
     "a terabyte": (_forge(widths=(65536,) * 5), r"does not fit .*first\.weight"),
     "an unknown merge parameter": (_edit(lambda told: told["merge"]["parameters"].update(x=1)), "damaged"),
     "an impossible plan": (_edit(lambda told: told["network"]["plan"].update(stride=10**9)), "damaged"),
+    "nested without end": (
+        lambda folder: (folder / MODEL_FILE).write_text("[" * 200_000 + "]" * 200_000),
+        "damaged .*nested too deeply",
+    ),
+    "a huge temperature": (_edit(lambda told: told.update(temperature=10**400)), "damaged .*401 digits"),
+    "huge cuts": (_edit(lambda told: told.update(cuts=[10**400, 10**400])), "damaged .*401 digits"),
+    "an infinite hop": (_edit(lambda told: told.update(hop_s=math.inf)), "damaged .*Infinity is no number"),
+    "huge marks": (_edit(lambda told: told.update(format=8, marks={"offset": 10**400})), "damaged .*401 digits"),
+    "a huge merge parameter": (
+        _edit(lambda told: told["merge"]["parameters"].update(silent_below=1e300)),
+        "damaged .*merge parameters .*1e.300",
+    ),
+    "a grade that is no name": (_edit(lambda told: told.update(grades=["A", "B\nC", "D"])), "damaged .*names in print"),
     "a later format": (_edit(lambda told: told.update(format=9)), "has format 9, this version reads 8: update"),
     "an earlier format": (_edit(lambda told: told.update(format=5)), "has format 5, this version reads 8: train again"),
     "other rules": (_edit(lambda told: told["activity"].update(frame_s=0.1)), "other rules of silence and level"),
     "grades swapped by hand": (_edit(lambda told: told.update(grades=["B", "A", "C"])), "changed after it was written"),
     "other weights": (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"12345678"), "does not belong to"),
     "no safetensors": (_not_safetensors, "is no safetensors file"),
+    "an unknown number": (_forge_number, "is no safetensors file .*F8_E8M0"),
+    "weights that claim a terabyte": (_claims_a_terabyte, "is no safetensors file"),
+    "a folder for a card": (_folder_for_a_card, "no model.json there"),
+    "a link to a device": (_link_to_a_device, "model.json: is no file"),
+    "a link to itself": (_link_to_itself, "no model.json there"),
     "a tensor lost": (_rewrite_weights(lambda w: w.pop("head.bias")), r"does not fit .*head\.bias"),
     "a tensor more": (_rewrite_weights(lambda w: w.update(extra=torch.zeros(1))), "its network lacks .extra"),
     "a wrong shape": (
@@ -435,7 +484,7 @@ def test_what_is_no_model_is_refused_in_one_line(damage, tmp_path):
     with pytest.raises(UserError, match=message) as refused:
         load(str(folder))
 
-    assert str(refused.value).startswith(f"--model {folder}: ")
+    assert str(refused.value).startswith((f"--model {folder}: ", f"{folder}/{MODEL_FILE}: "))
     assert "\n" not in str(refused.value)
 
 
@@ -460,6 +509,26 @@ def test_a_model_under_anothers_name_is_refused(place, tmp_path):
     (tmp_path / "deep" / "model" / CURRENT).write_text("0" * 16)
     with pytest.raises(UserError, match=f"holds model {card.model_id}"):
         load(place)
+
+
+def test_a_model_of_links_is_read_through_them_and_never_written_through(place, tmp_path):
+    card = publish(place, CARD, _weights())
+    folder = tmp_path / "deep" / "model" / card.model_id
+    kept = {}
+    for name in (WEIGHTS_FILE, MODEL_FILE):
+        (tmp_path / name).write_bytes((folder / name).read_bytes() if name == WEIGHTS_FILE else b"not a model")
+        kept[name] = (tmp_path / name).read_bytes()
+        (folder / name).unlink()
+        (folder / name).symlink_to(tmp_path / name)
+    with pytest.raises(UserError, match=f"{MODEL_FILE} is damaged"):
+        load(place)
+
+    publish(place, CARD, _weights())
+
+    assert load(place)[0] == card
+    assert not (folder / MODEL_FILE).is_symlink()
+    assert (folder / WEIGHTS_FILE).is_symlink()
+    assert {name: (tmp_path / name).read_bytes() for name in kept} == kept
 
 
 def test_a_missing_folder_is_refused(tmp_path):

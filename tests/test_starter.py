@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 
@@ -116,7 +117,50 @@ def _no_weights(place):
     (place / STARTER_WEIGHTS).unlink()
 
 
-@pytest.mark.parametrize("damage", [_no_json, _another_format, _no_plan, _other_weights, _no_weights])
+def _edit(change):
+    def edited(place):
+        told = json.loads((place / STARTER_FILE).read_text())
+        change(told)
+        (place / STARTER_FILE).write_text(json.dumps(told))
+
+    return edited
+
+
+def _vouched(change):
+    """Weights that the card vouches for, but that are not what the networks need."""
+
+    def changed(place):
+        weights = safetensors.torch.load((place / STARTER_WEIGHTS).read_bytes())
+        change(weights)
+        data = safetensors.torch.save(weights)
+        (place / STARTER_WEIGHTS).write_bytes(data)
+        _edit(lambda told: told.update(weights_sha256=hashlib.sha256(data).hexdigest()))(place)
+
+    return changed
+
+
+DAMAGES = {
+    "no json": _no_json,
+    "another format": _another_format,
+    "no plan": _no_plan,
+    "other weights": _other_weights,
+    "no weights": _no_weights,
+    "nested without end": lambda place: (place / STARTER_FILE).write_text("[" * 200_000),
+    "a rate that is a word": _edit(lambda told: told.update(sample_rate="500")),
+    "a rate out of bounds": _edit(lambda told: told.update(sample_rate=1)),
+    "a huge number": _edit(lambda told: told["directions"]["rhythm"].update(explained=10**400)),
+    "a direction that is no number": _edit(lambda told: told["directions"]["rhythm"].update(offset=np.nan)),
+    "a short direction": _edit(lambda told: told["directions"]["joined"].update(weight_E=[1.0])),
+    "no direction": _edit(lambda told: told.update(directions={})),
+    "an unknown direction": _edit(lambda told: told["directions"].update(magic=told["directions"]["joined"])),
+    "NaN weights": _vouched(lambda weights: weights["samplecnn.first.weight"].fill_(np.nan)),
+    "a weight lost": _vouched(lambda weights: weights.pop("rhythm.hidden.bias")),
+    "a wrong shape": _vouched(lambda weights: weights.update({"rhythm.hidden.bias": torch.zeros(1)})),
+    "whole numbers": _vouched(lambda weights: weights.update({"rhythm.hidden.bias": torch.zeros(32).long()})),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_starter_is_refused_in_one_line_with_its_place(place, damage):
     damage(place)
     with pytest.raises(UserError) as refused:

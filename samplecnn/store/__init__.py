@@ -49,6 +49,8 @@ def read_file(place: str, flag: str) -> bytes:
     """One file, local or gs://. flag: that named it. Raises UserError where it is missing."""
     store, name = store_of_file(place)
     try:
+        if name in ("", ".", ".."):
+            raise IsADirectoryError
         return store.read(name).data
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{flag} {place}: no such file") from None

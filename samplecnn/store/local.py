@@ -100,7 +100,17 @@ class LocalStore:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
     def read(self, name: str) -> Blob:
-        with open(self._path(name), "rb") as file:
+        path = self._path(name)
+        try:
+            mode = os.stat(path).st_mode
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            raise FileNotFoundError(error.errno, error.strerror, path) from None
+        # A link may lead to a device, which has no end. A pipe may be what a shell makes of <(command).
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISDIR(mode)):  # open refuses a folder
+            raise UserError(f"{self.url(name)}: is no file: check the path")
+        with open(path, "rb") as file:
             data = file.read()
         return Blob(data, _hash(data))
 
