@@ -19,7 +19,7 @@ import torch
 from pyarrow import fs
 from torch import Tensor
 
-from samplecnn.contract import FRAMES_PER_S, RECORDING, SILENT_SEGMENT_ACTIVITY, frames_of
+from samplecnn.contract import FRAMES_PER_S, RECORDING, SILENT_SEGMENT_ACTIVITY, frames_of, segments_schema
 from samplecnn.errors import JobError
 from samplecnn.folds import holdout
 from samplecnn.labels import Label, judged_names
@@ -124,7 +124,7 @@ def read_recordings(
     left_out: list[str] = []
     position = 0
     with open(path, "wb") as sink:
-        for recording, table in _tables(filesystem, paths, list(labels)):
+        for recording, table in _tables(filesystem, paths, list(labels), settings):
             if recording in seen:
                 raise JobError(f"{recording}: lies in the segments twice: prepare into a new folder")
             seen.add(recording)
@@ -187,11 +187,30 @@ def held_back(recordings: RecordingSet, seed: int) -> tuple[RecordingSet, Record
     return recordings.subset(np.flatnonzero(~held)), recordings.subset(np.flatnonzero(held))
 
 
-def _tables(filesystem: fs.FileSystem, paths: Sequence[str], names: list[str]) -> Iterator[tuple[str, pa.Table]]:
+def _shard(filesystem: fs.FileSystem, path: str, settings: SegmentSettings) -> ds.Dataset:
+    """Raises JobError for what is no shard of segments that were cut like this."""
+    again = "bring it back from a backup, or prepare into a new folder"
+    try:
+        shard = ds.dataset(path, filesystem=filesystem, format="parquet")
+    except FileNotFoundError:
+        raise JobError(f"{path}: missing, though the log names it: {again}") from None
+    except pa.ArrowInvalid as error:
+        raise JobError(f"{path}: damaged ({' '.join(str(error).split())[:200]}): {again}") from None
+    for field in segments_schema(settings.segment_samples, settings.sample_rate):
+        at = shard.schema.get_field_index(field.name)
+        if at < 0 or shard.schema.field(at).type != field.type:
+            raise JobError(f"{path}: its column {field.name} is missing or of another type than segments have: {again}")
+    return shard
+
+
+def _tables(
+    filesystem: fs.FileSystem, paths: Sequence[str], names: list[str], settings: SegmentSettings
+) -> Iterator[tuple[str, pa.Table]]:
     """Name and rows of each recording, one at a time: a shard holds all rows of a recording together."""
     for path in paths:
         # Readahead off: 16 batches of each of 4 files would be held otherwise.
-        batches = ds.dataset(path, filesystem=filesystem, format="parquet").to_batches(
+        shard = _shard(filesystem, path, settings)
+        batches = shard.to_batches(
             filter=ds.field(RECORDING).isin(names), batch_size=ROWS_A_READ, batch_readahead=1, fragment_readahead=1
         )
         held: list[pa.RecordBatch] = []

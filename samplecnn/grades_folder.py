@@ -121,7 +121,7 @@ def latest(
     tables = [_rows_of(before, current.filter(pc.field(MANIFEST) <= made_from))]
     missing = current.filter(pc.invert(pc.is_in(joined(current, *ITEM_KEY), joined(tables[0], *ITEM_KEY))))
     for path in sorted(set(missing[PART].to_pylist())):
-        part = in_hand[path] if path in in_hand else _in_schema(_part(store, path), schema)
+        part = in_hand[path] if path in in_hand else _part(store, path, schema)
         tables.append(_rows_of(part, missing.filter(pc.field(PART) == path)))
     return _corrected(pa.concat_tables(tables), state, grades).sort_by(RECORDING)
 
@@ -134,8 +134,7 @@ def segments_of(store: Store, state: LogState, grades: tuple[str, ...], rows: pa
     tables = [schema.empty_table()]
     for path in sorted(set(current[PART].to_pylist())):
         folder, _, name = path.rpartition("/")
-        data = _part(store, f"{folder}/{name.replace('recordings', 'segments')}")
-        part = _in_schema(data, schema)
+        part = _part(store, f"{folder}/{name.replace('recordings', 'segments')}", schema)
         tables.append(_rows_of(part, current.filter(pc.field(PART) == path)))
     segments = pa.concat_tables(tables)
     row = pc.index_in(joined(segments, *ITEM_KEY), value_set=joined(rows, *ITEM_KEY))
@@ -163,7 +162,7 @@ def _before(store: Store, grades: tuple[str, ...]) -> tuple[pa.Table, int]:
     except (FileNotFoundError, pa.ArrowException, OSError):
         return schema.empty_table(), 0
     made_from = (rows.schema.metadata or {}).get(_MADE_FROM, b"0")
-    if not rows.schema.equals(latest_schema(grades)):
+    if not rows.schema.equals(latest_schema(grades)) or not made_from.isdigit():
         return schema.empty_table(), 0
     said = {GRADE: rows[MACHINE_GRADE], GRADABLE: pc.is_valid(rows[MACHINE_GRADE])}
     columns = [said.get(name, rows[name]) for name in schema.names]
@@ -219,20 +218,24 @@ def _failed_and_corrected(rows: pa.Table, state: LogState, corrections: pa.Table
     return pa.Table.from_pylist(told, schema=schema)
 
 
-def _in_schema(part: bytes, schema: pa.Schema) -> pa.Table:
+def _part(store: Store, path: str, schema: pa.Schema) -> pa.Table:
     """A part's rows; null in columns that were not kept yet when it was written."""
-    rows = read_parquet(part)
-    kept = set(rows.column_names)
-    return pa.table(
-        [rows[f.name].cast(f.type) if f.name in kept else pa.nulls(len(rows), f.type) for f in schema], schema=schema
-    )
-
-
-def _part(store: Store, path: str) -> bytes:
     try:
-        return store.read(path).data
+        data = store.read(path).data
     except FileNotFoundError:
         raise JobError(f"{store.url(path)}: missing, though the log names it: bring it back from a backup") from None
+    try:
+        rows = read_parquet(data)
+        kept = set(rows.column_names)
+        if not kept >= {RECORDING, VERSION, MODEL_ID}:
+            raise pa.ArrowInvalid(f"it lacks {', '.join(sorted({RECORDING, VERSION, MODEL_ID} - kept))}")
+        columns = [rows[f.name].cast(f.type) if f.name in kept else pa.nulls(len(rows), f.type) for f in schema]
+        return pa.table(columns, schema=schema)
+    except (pa.ArrowException, OSError) as error:  # OSError: pages that are damaged
+        told = " ".join(str(error).split())[:200]
+        raise JobError(
+            f"{store.url(path)}: damaged, or no part of these grades ({told}): bring it back from a backup"
+        ) from None
 
 
 def write_views(
@@ -265,8 +268,9 @@ def graded_by(store: Store, state: LogState) -> list[GradedBy]:
     """The models that have graded recordings of this folder, in the order of their first grades."""
     current = _current(state)
     by_all = _by_all(state, current)
+    schema = grades_schema(grades_of(state))
     return sorted(
-        (_graded_by(store, model_id, by_all, current) for model_id in pc.unique(by_all[MODEL_ID]).to_pylist()),
+        (_graded_by(store, model_id, by_all, current, schema) for model_id in pc.unique(by_all[MODEL_ID]).to_pylist()),
         key=lambda model: model.first,
     )
 
@@ -277,10 +281,10 @@ def _by_all(state: LogState, current: pa.Table) -> pa.Table:
     return done.filter(pc.is_in(joined(done, RECORDING, VERSION), joined(current, RECORDING, VERSION)))
 
 
-def _graded_by(store: Store, model_id: str, by_all: pa.Table, current: pa.Table) -> GradedBy:
+def _graded_by(store: Store, model_id: str, by_all: pa.Table, current: pa.Table, schema: pa.Schema) -> GradedBy:
     items = by_all.filter(pc.field(MODEL_ID) == model_id)
     paths = sorted(items[PART].to_pylist())  # a run's name begins with its time
-    times = [read_parquet(_part(store, path), [GRADED_AT])[GRADED_AT] for path in (paths[0], paths[-1])]
+    times = [_part(store, path, schema)[GRADED_AT] for path in (paths[0], paths[-1])]
     here = current.filter(pc.field(MODEL_ID) == model_id)
     return GradedBy(model_id, len(items), len(here), pc.min(times[0]).as_py(), pc.max(times[1]).as_py())
 

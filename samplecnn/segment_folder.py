@@ -85,10 +85,14 @@ def open_segments(place: str) -> SegmentsFolder:
     filesystem, base = store.filesystem()
     present = {entry.name for entry in store.list(f"{DATA}/")}
     waiting = {entry.name.rpartition("/")[2]: entry.name for entry in store.list(f"{STAGING}/")}
+    try:
+        settings = SegmentSettings(**state.settings)
+    except TypeError as error:
+        raise UserError(f"{place}: was prepared by another version of samplecnn ({error}): prepare again") from None
     paths = [path if path in present else waiting.get(path.rpartition("/")[2], path) for path in state.parts]
     return SegmentsFolder(
         place=place,
-        settings=SegmentSettings(**state.settings),
+        settings=settings,
         filesystem=filesystem,
         paths=[f"{base}/{path}" for path in paths],
         recordings=prepared_recordings(state),
@@ -134,7 +138,7 @@ def _read_staged(filesystem: Any, full_path: str, path: str, settings: SegmentSe
     except (pa.ArrowInvalid, FileNotFoundError):  # cut off by a kill, or gone since it was listed
         return None
     keys = meta.metadata or {}
-    if keys.get(SETTINGS_KEY) != settings_json(settings):
+    if keys.get(SETTINGS_KEY) != settings_json(settings) or OUTCOMES_KEY not in keys:
         return None
     return Staged(path.rpartition("/")[2], path, meta.num_rows, json.loads(keys[OUTCOMES_KEY]))
 

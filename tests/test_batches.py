@@ -13,6 +13,13 @@ from samplecnn.labels import Label
 from samplecnn.segments import SegmentSettings
 from tests.fixtures.shards import SETTINGS, graded_set, silence, tone, write_shard
 
+OTHER_COLUMNS = {
+    "recording": lambda rows: rows.rename_columns({"recording": "file"}),
+    "waveform": lambda rows: rows.drop_columns("waveform"),
+    "start_s": lambda rows: rows.set_column(3, "start_s", [["0"] * len(rows)]),
+    "active": lambda rows: rows.set_column(8, "active", [[[True]] * len(rows)]),
+}
+
 
 def _read(paths, names, tmp_path, grades=None, settings=SETTINGS):
     grades = [0] * len(names) if grades is None else grades
@@ -62,6 +69,29 @@ def test_recordings_that_could_not_be_graded_are_left_out_and_named(tmp_path, ca
     assert recordings.names == ("enough.wav", "good.wav")
     assert recordings.left_out == ("mute.wav", "short.wav")
     assert "mute.wav, short.wav" in caplog.text
+
+
+@pytest.mark.parametrize("column", OTHER_COLUMNS)
+def test_a_shard_of_other_columns_is_named(column, tmp_path):
+    path = write_shard(tmp_path / "a.parquet", {"x.wav": tone(3, 0, 1)})
+    pq.write_table(OTHER_COLUMNS[column](pq.read_table(path)), path)
+    with pytest.raises(JobError, match=rf"a\.parquet: its column {column} is missing or of another type"):
+        _read([path], ["x.wav"], tmp_path)
+
+
+def test_a_shard_of_segments_of_another_length_is_named(tmp_path):
+    longer = SegmentSettings(sample_rate=500, segment_s=2.0, hop_s=2.0)
+    path = write_shard(tmp_path / "a.parquet", {"x.wav": tone(3, 0, 1)}, longer)
+    with pytest.raises(JobError, match=r"a\.parquet: its column active is missing or of another type"):
+        _read([path], ["x.wav"], tmp_path)
+
+
+def test_a_shard_that_is_gone_or_none_is_named(tmp_path):
+    with pytest.raises(JobError, match=r"a\.parquet: missing, though the log names it"):
+        _read([str(tmp_path / "a.parquet")], ["x.wav"], tmp_path)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and then the power went")
+    with pytest.raises(JobError, match=r"a\.parquet: damaged"):
+        _read([str(tmp_path / "a.parquet")], ["x.wav"], tmp_path)
 
 
 def test_a_recording_that_is_missing_or_there_twice_or_in_part_is_an_error(tmp_path):

@@ -287,7 +287,56 @@ def test_a_folder_of_another_kind_is_refused(store: Store) -> None:
         CommitLog(store, "grades").state()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"kind": "grades"}', b"\xff\xfe"])
+def _tampered(**changes: Any) -> bytes:
+    """A manifest of ours in which somebody wrote other things."""
+    item = {**done("a.wav"), "stamp": "s", "part": "parts/r/1.parquet"}
+    told = {
+        "manifest": 1,
+        "token": "t",
+        "run": "r",
+        "kind": "grades",
+        "committed_at": "2026-11-27T02:00:00+00:00",
+        "settings": SETTINGS,
+        "items": [item],
+        "parts": [{"path": "parts/r/1.parquet", "rows": 1}],
+        "removed": [],
+    }
+    return json.dumps({**told, **changes}).encode()
+
+
+def test_a_manifest_that_was_not_tampered_with_is_read(store: Store) -> None:
+    store.put(manifest_name(1), _tampered())
+    assert outcomes(CommitLog(store, "grades").state()) == {("a.wav", "v1", "m"): DONE}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"kind": "grades"}',
+        b"\xff\xfe",
+        b"[" * 200_000,
+        _tampered(items={"a.wav": 1}),
+        _tampered(items=["a.wav"]),
+        _tampered(items=[{"recording": "a.wav"}]),
+        _tampered(items=[{**done("a.wav"), "segments": "three"}]),
+        _tampered(items=[{**done("a.wav"), "recording": 3}]),
+        _tampered(items=[{**done("a.wav"), "segments": 10**400}]),
+        _tampered(items=[{**done("a.wav"), "duration_s": float("nan")}]),
+        _tampered(items=[{**done("a.wav"), "version": None}]),
+        _tampered(settings=[]),
+        _tampered(removed=[{}]),
+        _tampered(parts=["parts/r/1.parquet"]),
+        _tampered(parts=[{"path": "parts/r/1.parquet", "rows": "1"}]),
+        _tampered(parts=[{"path": "../../elsewhere.parquet", "rows": 1}]),
+        _tampered(parts=[{"path": "/etc/passwd", "rows": 1}]),
+        _tampered(corrections=[{"recording": "a.wav"}], committed_at="yesterday"),
+        _tampered(corrections={"recording": "a.wav"}),
+        _tampered(erased=["a.wav"]),
+    ],
+)
 def test_a_broken_manifest_stops_the_run(store: Store, content: bytes) -> None:
     store.put(manifest_name(1), content)
     with pytest.raises(JobError, match=r"000000001\.json: not a manifest"):
@@ -301,6 +350,12 @@ def test_a_hole_in_the_log_is_not_filled(store: Store) -> None:
     store.delete(manifest_name(2))
     with pytest.raises(JobError, match=r"000000002\.json: missing"):
         CommitLog(store, "grades").state()
+
+
+def test_what_could_not_be_read_back_is_not_committed(store: Store) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        CommitLog(store, "grades").commit("r", SETTINGS, [{**done("a.wav"), "duration_s": float("nan")}])
+    assert CommitLog(store, "grades").state().last == 0
 
 
 def test_an_item_with_unknown_columns_is_a_defect(store: Store) -> None:

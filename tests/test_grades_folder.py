@@ -103,7 +103,11 @@ def _edited(data: bytes) -> bytes:
     return sink.getvalue()
 
 
-@pytest.mark.parametrize("change", [_of_other_grades, _of_a_later_log, _rotten, _edited, lambda data: b""])
+def _of_no_log(data: bytes) -> bytes:
+    return parquet_bytes(pq.read_table(io.BytesIO(data)).replace_schema_metadata({"samplecnn.manifest": "the last"}))
+
+
+@pytest.mark.parametrize("change", [_of_other_grades, _of_a_later_log, _of_no_log, _rotten, _edited, lambda data: b""])
 def test_a_latest_view_that_is_not_ours_is_made_again_from_the_parts(
     folder: Store, change: Callable[[bytes], bytes]
 ) -> None:
@@ -118,6 +122,32 @@ def test_a_part_that_is_lost_is_named(folder: Store) -> None:
     state = grade(folder, "r1", "abc")
     folder.delete(grades_folder.recordings_part("r1", 1))
     with pytest.raises(JobError, match=r"parts/r1/recordings-00001\.parquet: missing, though the log names it"):
+        grades_folder.write_views(folder, state, GRADES)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows.rename_columns({"recording": "file"}), "it lacks recording"),
+        (lambda rows: rows.drop_columns(["model_id", "version"]), "it lacks model_id, version"),
+        (lambda rows: rows.set_column(rows.schema.get_field_index("score"), "score", [["high"] * len(rows)]), "high"),
+        (lambda rows: rows.set_column(0, "recording", [[[1.0]] * len(rows)]), "list"),
+    ],
+)
+def test_a_part_of_other_columns_is_named(folder: Store, change: Callable[[pa.Table], pa.Table], words: str) -> None:
+    state = grade(folder, "r1", "abc")
+    path = grades_folder.recordings_part("r1", 1)
+    folder.put(path, parquet_bytes(change(pq.read_table(io.BytesIO(folder.read(path).data)))))
+    with pytest.raises(JobError, match=rf"parts/r1/recordings-00001\.parquet: .*no part of these grades.*{words}"):
+        grades_folder.write_views(folder, state, GRADES)
+
+
+@pytest.mark.parametrize("damage", [_rotten, lambda data: data[:50], lambda data: b"PAR1"])
+def test_a_damaged_part_is_named(folder: Store, damage: Callable[[bytes], bytes]) -> None:
+    state = grade(folder, "r1", "abc")
+    path = grades_folder.recordings_part("r1", 1)
+    folder.put(path, damage(folder.read(path).data))
+    with pytest.raises(JobError, match=r"parts/r1/recordings-00001\.parquet: damaged"):
         grades_folder.write_views(folder, state, GRADES)
 
 

@@ -3,10 +3,17 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from samplecnn.commits import DONE, OUTCOME, STAMP, failed_item
+from samplecnn.commits import DONE, OUTCOME, STAMP, CommitLog, failed_item
 from samplecnn.contract import RECORDING, VERSION, segments_schema
-from samplecnn.errors import RecordingError
-from samplecnn.segment_folder import OUTCOMES_KEY, SETTINGS_KEY, settings_json, staged_path, staged_shards
+from samplecnn.errors import RecordingError, UserError
+from samplecnn.segment_folder import (
+    OUTCOMES_KEY,
+    SETTINGS_KEY,
+    open_segments,
+    settings_json,
+    staged_path,
+    staged_shards,
+)
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import open_store
 
@@ -45,3 +52,19 @@ def test_half_a_shard_is_cleared_away(tmp_path):
     store = open_store(str(tmp_path))
     store.put(staged_path("run", "shard.parquet"), b"PAR1 and then the power went")
     assert staged_shards(store, SETTINGS, {"a.wav": "1"}) == ([], [staged_path("run", "shard.parquet")])
+
+
+def test_a_parquet_file_that_says_nothing_of_its_recordings_is_cleared_away(tmp_path):
+    store = open_store(str(tmp_path))
+    with (
+        store.open_output(staged_path("run", "shard.parquet")) as sink,
+        pq.ParquetWriter(sink, segments_schema(5000, 500)) as writer,
+    ):
+        writer.add_key_value_metadata({SETTINGS_KEY: settings_json(SETTINGS)})
+    assert staged_shards(store, SETTINGS, {"a.wav": "1"}) == ([], [staged_path("run", "shard.parquet")])
+
+
+def test_settings_of_another_version_are_refused_with_the_cure(tmp_path):
+    CommitLog(open_store(str(tmp_path)), "segments").commit("r", {"sample_rate": 500, "mood": "sad"}, [])
+    with pytest.raises(UserError, match=r"another version of samplecnn \(.*mood.*\): prepare again"):
+        open_segments(str(tmp_path))

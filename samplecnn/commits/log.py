@@ -4,10 +4,11 @@ import contextlib
 import json
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from samplecnn.commits import snapshot
@@ -30,7 +31,8 @@ from samplecnn.commits.state import (
 )
 from samplecnn.contract import MANIFESTS, MODEL_ID, RECORDING, VERSION
 from samplecnn.errors import JobError, LostRace, UserError
-from samplecnn.store import Store
+from samplecnn.store import Store, is_name
+from samplecnn.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +129,7 @@ class CommitLog:
                 **({"corrections": corrections} if corrections else {}),
                 **({"erased": self._state.erased.with_names(erase).to_json()} if erase else {}),
             }
-            data = json.dumps(manifest).encode()
+            data = json.dumps(manifest, allow_nan=False).encode()  # NaN could not be read back
             try:
                 self._store.create(manifest_name(number), data, token)
             except LostRace:
@@ -239,7 +241,20 @@ class CommitLog:
         last = len(numbers)
         snapshots = [(number, name) for name in names if (number := snapshot.number_of(name)) is not None]
         self._shorten(sorted(snapshots), last)
-        self._state = fold(self._state, (self._read(number) for number in range(self._state.last + 1, last + 1)))
+        self._state = self._folded(last)
+
+    def _folded(self, last: int) -> LogState:
+        number = self._state.last
+
+        def manifests() -> Iterator[dict[str, Any]]:
+            nonlocal number
+            for number in range(self._state.last + 1, last + 1):
+                yield self._read(number)
+
+        try:
+            return fold(self._state, manifests())
+        except (pa.ArrowException, KeyError, TypeError, ValueError):  # columns of other types than ours
+            raise self._no_manifest(manifest_name(number)) from None
 
     def _shorten(self, snapshots: list[tuple[int, str]], last: int) -> None:
         """Jump to the newest snapshot that can be trusted, where that saves reading many manifests."""
@@ -275,14 +290,32 @@ class CommitLog:
     def _read(self, number: int) -> dict[str, Any]:
         name = manifest_name(number)
         try:
-            manifest = json.loads(self._store.read(name).data)
+            manifest = read_json(self._store.read(name).data)
         except ValueError:
             manifest = None
-        if not isinstance(manifest, dict) or not manifest.keys() >= _MANIFEST_KEYS:
-            raise JobError(f"{self._store.url(name)}: not a manifest of samplecnn: bring it back from a backup")
+        if not _is_manifest(manifest):
+            raise self._no_manifest(name)
         if manifest["kind"] != self._kind:
             raise UserError(f"{self._store.url()}: holds {manifest['kind']}, not {self._kind}: choose another folder")
         return manifest
+
+    def _no_manifest(self, name: str) -> JobError:
+        return JobError(f"{self._store.url(name)}: not a manifest of samplecnn: bring it back from a backup")
+
+
+def _is_manifest(told: Any) -> TypeGuard[dict[str, Any]]:
+    """Has this the shape of a manifest? Its parts lie in the folder, wherever somebody would have them."""
+    return (
+        isinstance(told, dict)
+        and told.keys() >= _MANIFEST_KEYS
+        and isinstance(told["settings"], dict)
+        and all(isinstance(told[name], list) for name in ("items", "parts", "removed"))
+        and all(isinstance(item, dict) for item in told["items"])
+        and all(isinstance(item.get(name), str) for item in told["items"] for name in (RECORDING, VERSION, OUTCOME))
+        and all(isinstance(path, str) for path in told["removed"])
+        and all(isinstance(part, dict) and isinstance(part.get("path"), str) for part in told["parts"])
+        and all(is_name(part["path"]) and isinstance(part.get("rows"), int) for part in told["parts"])
+    )
 
 
 def new_run() -> str:

@@ -9,10 +9,10 @@ import os
 import re
 
 from samplecnn.errors import UserError
-from samplecnn.store.base import Blob, Entry, Store
+from samplecnn.store.base import Blob, Entry, Store, is_name
 from samplecnn.store.local import LocalStore
 
-__all__ = ["Blob", "Entry", "LocalStore", "Store", "open_store", "read_file", "store_of_file"]
+__all__ = ["Blob", "Entry", "LocalStore", "Store", "is_name", "open_store", "read_file", "store_of_file"]
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 

@@ -106,6 +106,11 @@ class Store(Protocol):
         """(pyarrow.fs.FileSystem, path of this place in it), for Parquet; both can be pickled."""
 
 
+def is_name(name: str) -> bool:
+    """Can this be the name of a file in a place? None leads out of it."""
+    return set(name.split("/")).isdisjoint({"", ".", ".."})
+
+
 def changed() -> RecordingError:
     """The fault of a recording that is not, or no longer, the version that was planned."""
     return RecordingError("read", "changed while being read: left for the next run", False)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from samplecnn.errors import LostRace, RecordingError, UserError
-from samplecnn.store.base import Blob, Entry, changed, room
+from samplecnn.store.base import Blob, Entry, changed, is_name, room
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ class LocalStore:
 
     def _path(self, name: str) -> str:
         # Names also come out of manifests and shards: none may lead out of the root.
-        if not set(name.split("/")).isdisjoint({"", ".", "..", HIDDEN}):
+        if not is_name(name) or HIDDEN in name.split("/"):
             raise ValueError(f"{name!r} is no name in {self.place}")
         return os.path.join(self.root, name)
 
