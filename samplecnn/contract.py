@@ -324,9 +324,12 @@ def predictions_schema(grades: tuple[str, ...], marked: bool = False, parted: bo
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
-# A spreadsheet runs a cell that begins with one of these, a negative number apart; the quotes before it keep guard and
-# unguard inverse.
-_DANGEROUS = re.compile(r"(?!-[0-9]+(\.[0-9]+)?\Z)'*[=+\-@\t\r]")
+# A spreadsheet runs a cell that begins with one of these, a negative number apart. One that parts cells elsewhere than
+# at commas, as where people write decimal commas, sees a beginning after each separator too; full-width signs are read
+# as the others in places. The quotes that stand before a sign already keep guard and unguard inverse.
+_SIGN = r"'*[=+\-@＝＋－＠]"
+_DANGEROUS = re.compile(rf"\A(?!-[0-9]+(?:\.[0-9]+)?\Z)(?={_SIGN}|'*[\t\r\n])|(?<=[;\t\r\n])(?={_SIGN})")
+_GUARDED = re.compile(rf"\A'(?={_SIGN}|'*[\t\r\n])|(?<=[;\t\r\n])'(?={_SIGN})")
 
 
 def is_recording_name(name: str) -> bool:
@@ -373,12 +376,12 @@ def finder(names: Collection[str]) -> Callable[[str], str | None]:
 
 def guard_cell(text: str) -> str:
     """A text that a spreadsheet will not run as a formula."""
-    return "'" + text if _DANGEROUS.match(text) else text
+    return _DANGEROUS.sub("'", text)
 
 
 def unguard_cell(text: str) -> str:
     """The text that guard_cell was given."""
-    return text[1:] if text.startswith("'") and _DANGEROUS.match(text) else text
+    return _GUARDED.sub("", text)
 
 
 def performances_schema(targets: Sequence[str]) -> pa.Schema:

@@ -15,6 +15,9 @@ from samplecnn.contract import guard_cell, unguard_cell
 from samplecnn.errors import UserError
 
 
+_RETURN = "\r\n"  # the writer puts cells into quotes that hold what its lines end with: both must be
+
+
 def parquet_bytes(table: pa.Table) -> bytes:
     """The table as one Parquet file, readable by pandas, DuckDB and Polars; pages carry a checksum."""
     sink = io.BytesIO()
@@ -33,14 +36,19 @@ def read_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def csv_bytes(table: pa.Table) -> bytes:
-    """The table as UTF-8 CSV with a header; text cells guarded, null an empty cell, times in ISO 8601."""
-    sink = io.StringIO(newline="")
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(table.column_names)
+    """The table as UTF-8 CSV with a header; names and texts guarded, null an empty cell, times in ISO 8601."""
+    sink = _Lines(newline="")
+    writer = csv.writer(sink, lineterminator=_RETURN)
+    writer.writerow([guard_cell(name) for name in table.column_names])
     for row in _rows(table):
         writer.writerow(row)
     # A lone surrogate cannot be written; names never hold one (contract.spell_name), a message might.
     return sink.getvalue().encode("utf-8", "backslashreplace")
+
+
+class _Lines(io.StringIO):
+    def write(self, line: str) -> int:
+        return super().write(line.removesuffix(_RETURN) + "\n")
 
 
 def _rows(table: pa.Table) -> Iterator[list[str]]:
