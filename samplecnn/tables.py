@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from samplecnn.contract import guard_cell, unguard_cell
 from samplecnn.errors import UserError
 
-
 _RETURN = "\r\n"  # the writer puts cells into quotes that hold what its lines end with: both must be
 
 
