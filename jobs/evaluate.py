@@ -15,12 +15,14 @@ from samplecnn.evaluation import EvaluationSettings
 from samplecnn.flags import Flags, run
 from samplecnn.labels import LabelSettings
 from samplecnn.recipe import FitSettings
+from samplecnn.report.settings import NO_REPORT, Sources
 
 
 def main() -> int:
     flags = Flags(__doc__).places("segments", "labels", "evaluation", repeated=("segments",))
     args = (
         flags.settings(LabelSettings, EvaluationSettings, NetworkSettings, FitSettings)
+        .switch("no_report", NO_REPORT)
         .common("workers", "seed")
         .parse()
     )
@@ -39,6 +41,10 @@ def main() -> int:
             workers=args.workers,
         )
     )
+    if not args.no_report:
+        from samplecnn.report.write import report_after
+
+        print(report_after(Sources(evaluation=args.evaluation)))
     return 0
 
 

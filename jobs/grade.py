@@ -12,6 +12,7 @@ written; --recordings may then name files too.
 
 from samplecnn.errors import UserError
 from samplecnn.flags import Flags, run
+from samplecnn.report.settings import NO_REPORT, Sources
 
 
 def main() -> int:
@@ -20,6 +21,7 @@ def main() -> int:
         .places("recordings", "model", optional=("grades",), repeated=("recordings",))
         .switch("new_only", "grade what has no grade yet, keep the grades of other models (the nightly run)")
         .switch("regrade", "grade again what another model has graded")
+        .switch("no_report", NO_REPORT)
         .common("workers", "strict")
     )
     args = flags.parse()
@@ -44,6 +46,10 @@ def main() -> int:
             workers=args.workers,
         )
     print(outcome)
+    if args.grades is not None and not args.no_report and outcome.done + outcome.failed:
+        from samplecnn.report.write import report_after
+
+        print(report_after(Sources(grades=args.grades, model=args.model), outcome.done + outcome.kept))
     return outcome.exit_code(strict=args.strict)
 
 

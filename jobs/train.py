@@ -14,6 +14,7 @@ from samplecnn.architecture import NetworkSettings
 from samplecnn.flags import Flags, run
 from samplecnn.labels import LabelSettings
 from samplecnn.recipe import FitSettings
+from samplecnn.report.settings import NO_REPORT, Sources
 
 
 def main() -> int:
@@ -21,6 +22,7 @@ def main() -> int:
         Flags(__doc__)
         .places("segments", "labels", "model", optional=("evaluation",))
         .settings(LabelSettings, NetworkSettings, FitSettings)
+        .switch("no_report", NO_REPORT)
     )
     args = flags.common("workers", "seed").parse()
     from samplecnn.pipelines.train import train  # after parsing: --help need not wait for Ray
@@ -38,6 +40,10 @@ def main() -> int:
             workers=args.workers,
         )
     )
+    if not args.no_report:
+        from samplecnn.report.write import report_after
+
+        print(report_after(Sources(evaluation=args.evaluation, model=args.model)))
     return 0
 
 

@@ -6,7 +6,7 @@ held out, and is scored by the same metrics over recordings.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -299,7 +299,8 @@ def risk_table(evaluation: Evaluation) -> pa.Table:
 @dataclass(frozen=True)
 class Calibration:
     """What `train` takes from an evaluation of the model that it trains: the merge rule, temperature, cuts, least
-    confidence and the way to marks, and how good that model was on recordings it had not heard (JSON values)."""
+    confidence and the way to marks, and how good that model was on recordings it had not heard (JSON values); scores:
+    how those that it gave them were spread (inputs.spread_of)."""
 
     merge: str
     temperature: float
@@ -307,6 +308,7 @@ class Calibration:
     least_confidence: float
     evaluation: dict[str, Any]
     marks: MarkMap | None = None
+    scores: dict[str, list[float]] = field(default_factory=dict)
 
 
 def of_the_model(told: dict[str, Any]) -> dict[str, Any]:

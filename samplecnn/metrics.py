@@ -363,9 +363,14 @@ def conclusion(metrics: Metrics, majority_accuracy: float, by_chance: float) -> 
     few = " With so few recordings the interval is wide: treat it as a first sign." if n < 60 else ""
     better = "above" if metrics.accuracy.low > majority_accuracy else "not surely above"
     return (
-        f"On {n} recordings this grader agrees with the given grades better than chance (p = {metrics.p_value:.3f}), "
+        f"On {n} recordings this grader agrees with the given grades better than chance ({_told_p(metrics.p_value)}), "
         f"its accuracy {better} the majority's {majority_accuracy:.2f}.{few} {limit}"
     )
+
+
+def _told_p(p: float) -> str:
+    """For people, to whom p = 0.000 says that chance is ruled out."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def beyond_chance(gain_R: npt.NDArray[np.float64], group_R: Sequence[str]) -> bool:

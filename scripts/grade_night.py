@@ -14,12 +14,12 @@ from samplecnn.report.settings import Sources
 def main() -> int:
     args = Flags(__doc__).places("recordings", "model", "grades").settings(Wanted).parse()
     from samplecnn.operations.night_job import grade_night  # after parsing: --help need not wait for torch
-    from samplecnn.report.write import write_report
+    from samplecnn.report.write import report_after
 
     outcome, line = grade_night(args.recordings, args.model, args.grades, args.build(Wanted))
     print(outcome)
     print(line)
-    print(write_report(Sources(grades=args.grades)))
+    print(report_after(Sources(grades=args.grades, model=args.model), outcome.done + outcome.kept))
     return outcome.exit_code(strict=False)
 
 

@@ -9,15 +9,18 @@ import tempfile
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
 from samplecnn import fit as fitting
 from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.batches import RecordingSet, held_back, read_recordings, sounds
-from samplecnn.contract import METRICS_JSON
+from samplecnn.contract import METRICS_JSON, PREDICTIONS_CSV, SAMPLE_RATE, SCORE
 from samplecnn.cross_validation import merging_after
 from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import Calibration, calibration_of
 from samplecnn.hearing import Hearing, own_device, own_threads
+from samplecnn.inputs import SCORES, inputs_of_segments, spread_of
 from samplecnn.labels import Label, LabelSettings
 from samplecnn.likeness import Likeness, fit_likeness, likeness_from_json
 from samplecnn.merging import Merging
@@ -37,6 +40,7 @@ from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.recipe import NO_STARTER, FitSettings
 from samplecnn.starter import new_network, starter_for
 from samplecnn.store import read_file
+from samplecnn.tables import read_csv
 from samplecnn.trained_on import TrainedOn
 
 
@@ -63,7 +67,9 @@ def train(
     plan = plan_for(settings.segment_samples, network_settings)
     starter = starter_for(fit_settings.init, settings.sample_rate, plan)
     run = data.fingerprint(network_settings, fit_settings, starter, seed)
-    calibration = _calibration(evaluation, data.fingerprint(network_settings, fit_settings, starter))
+    calibration = _calibration(
+        evaluation, data.fingerprint(network_settings, fit_settings, starter), settings.sample_rate
+    )
     checkpoints = checkpoints_of(model, "--model")
     if trained := _trained_already(model, run):
         clear(checkpoints)
@@ -97,6 +103,7 @@ def train(
                 "merge": state["merge"]["why"],
                 "rules": state["merge"]["rules"],
                 "history": history,
+                "inputs": _inputs(data),
             },
         ),
         calibration,
@@ -108,11 +115,15 @@ def train(
     return f"{model}: model {card.model_id}, {ended}, {_told(calibration)}"
 
 
-def _calibration(evaluation: str | None, fingerprint: str) -> Calibration | None:
+def _calibration(evaluation: str | None, fingerprint: str, sample_rate: int) -> Calibration | None:
     if evaluation is None:
         return None
-    told = read_file(f"{evaluation.rstrip('/')}/{METRICS_JSON}", "--evaluation")
-    return calibration_of(told, evaluation, fingerprint)
+    told, predictions = (
+        read_file(f"{evaluation.rstrip('/')}/{name}", "--evaluation") for name in (METRICS_JSON, PREDICTIONS_CSV)
+    )
+    calibration = calibration_of(told, evaluation, fingerprint)
+    score_R = [float(row[SCORE]) for row in read_csv(predictions, evaluation) if row[SAMPLE_RATE] == str(sample_rate)]
+    return replace(calibration, scores=spread_of({SCORES: np.array(score_R)}))
 
 
 def _calibrated(card: ModelCard, calibration: Calibration | None) -> ModelCard:
@@ -132,7 +143,11 @@ def _calibrated(card: ModelCard, calibration: Calibration | None) -> ModelCard:
         cuts=calibration.cuts,
         least_confidence=calibration.least_confidence,
         marks=calibration.marks,
-        metrics={**card.metrics, "evaluation": calibration.evaluation},
+        metrics={
+            **card.metrics,
+            "evaluation": calibration.evaluation,
+            "inputs": {**card.metrics.get("inputs", {}), **calibration.scores},
+        },
     )
 
 
@@ -158,6 +173,11 @@ def _settled(model: str, card: ModelCard, network: Hearing, calibration: Calibra
     if card.likeness is None and (likeness := _likeness(data)):
         whole = replace(whole, likeness=likeness)
         new.append("the distance by which it tells what is no playing")
+    if "inputs" not in card.metrics:
+        whole = replace(
+            whole, metrics={**whole.metrics, "inputs": {**_inputs(data), **whole.metrics.get("inputs", {})}}
+        )
+        new.append("how its recordings are spread")
     if model_folder.trained_on(model) is None:
         new.append("hashes of what it was trained on")
     if not new:
@@ -166,6 +186,10 @@ def _settled(model: str, card: ModelCard, network: Hearing, calibration: Calibra
     whole = model_folder.publish(model, whole, network.state_dict(), _learnt_from(data, card.training_data))
     before = "" if whole.model_id == card.model_id else f" (before: {card.model_id})"
     return f"{model}: model {whole.model_id}{before}, trained already; new: {', '.join(new)}"
+
+
+def _inputs(data: Labelled) -> dict[str, list[float]]:
+    return spread_of(inputs_of_segments(data.folder, set(data.recordings)))
 
 
 def _learnt_from(data: Labelled, run: str) -> TrainedOn:

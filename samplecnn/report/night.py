@@ -5,48 +5,37 @@ those is asked of what can be known without ears: level, length, sample rate, ho
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from scipy.stats import ks_2samp
 from sklearn.neighbors import NearestNeighbors
 
 from samplecnn.commits import DELETED, FAILED, ITEM_KEY, MANIFEST, OUTCOME, RUN, joined
 from samplecnn.contract import (
-    ACTIVITY,
     BECAUSE,
     CONFIDENCE,
     CORRECTED_BY,
-    DURATION_S,
     GRADABLE,
     LABEL_NEXT_SCHEMA,
     MACHINE_GRADE,
     MODEL_ID,
-    PLAYING_S,
     REASON,
     RECORDING,
-    RMS_DBFS,
-    SAMPLE_RATE,
-    SCORE,
     SKETCH,
-    SOURCE_RATE,
-    VALID_SAMPLES,
     VERSION,
     WEIGHT,
 )
+from samplecnn.inputs import INPUTS, SCORES, inputs_of_grades
 from samplecnn.report.grading import GradesFolder
-from samplecnn.segment_folder import SegmentsFolder
 
 # R recordings, K numbers of a sketch.
 Float64 = npt.NDArray[np.float64]
 
-SCORES = "score"
-INPUTS = {"level": "dBFS", "length": "s", "sample rate": "Hz", "share of playing": "", SCORES: ""}  # to their units
 ENOUGH = 30  # recordings, of which differences show that matter
 FEWEST = 5  # recordings on either side; fewer are not compared
 # Of 100 nights like all others one gives a warning, whichever of the five measures it is of.
@@ -101,10 +90,10 @@ class Night:
 
 
 def last_night(
-    folder: GradesFolder, training: Mapping[str, Float64] | None, scores_before: Sequence[float] | None
+    folder: GradesFolder, training: Mapping[str, Float64], scores_before: Sequence[float] | None = None
 ) -> Night | None:
-    """The last run beside the training data, where it is given, else beside the grades before it; scores beside those
-    of an evaluation, where one is given. None where nothing was ever graded."""
+    """The last run beside the training data, as far as it is given, else beside the grades before it; scores beside
+    those of an evaluation, where one is given. None where nothing was ever graded."""
     items = folder.state.items
     if not len(items):
         return None
@@ -113,11 +102,10 @@ def last_night(
     row_R = pc.is_in(joined(folder.recordings, *ITEM_KEY), value_set=joined(ours, *ITEM_KEY)).to_numpy()
     inputs = inputs_of_grades(folder.recordings)
     tonight, earlier = ({name: x_R[mask_R] for name, x_R in inputs.items()} for mask_R in (row_R, ~row_R))
-    before = {**earlier, **(training or {})}
+    before = {**earlier, **training}
     if scores_before is not None:
         before[SCORES] = np.array(scores_before)
     gradable = int(folder.recordings[GRADABLE].to_numpy()[row_R].sum())
-    with_what = "the training data" if training else "the recordings before"
     return Night(
         run=run,
         row_R=row_R,
@@ -126,8 +114,13 @@ def last_night(
         failed=int((ours[OUTCOME].to_numpy() == FAILED).sum()),
         gone=int((ours[OUTCOME].to_numpy() == DELETED).sum()),
         drifts=drifts(tonight, before),
-        compared_with=with_what + (", scores with those of the evaluation" if scores_before is not None else ""),
+        compared_with=_compared_with(set(training), scores_before is not None or SCORES in training),
     )
+
+
+def _compared_with(training: Collection[str], evaluated: bool) -> str:
+    with_what = "the training data" if set(training) - {SCORES} else "the recordings before"
+    return with_what + (", scores with those of the evaluation" if evaluated else "")
 
 
 def drifts(tonight: Mapping[str, Float64], before: Mapping[str, Float64]) -> list[Drift]:
@@ -138,47 +131,6 @@ def drifts(tonight: Mapping[str, Float64], before: Mapping[str, Float64]) -> lis
         if min(len(one), len(other)) >= FEWEST:
             found.append(Drift(name, unit, one, other, float(ks_2samp(one, other).pvalue)))
     return found
-
-
-def inputs_of_grades(recordings: pa.Table) -> dict[str, Float64]:
-    """By the names of INPUTS, [R] each; NaN where it is not known. recordings: of latest.*."""
-    told = {
-        name: pc.cast(recordings[name], pa.float64()).to_numpy()
-        for name in (RMS_DBFS, DURATION_S, SOURCE_RATE, PLAYING_S, SCORE)
-    }
-    return {
-        "level": told[RMS_DBFS],
-        "length": told[DURATION_S],
-        "sample rate": told[SOURCE_RATE],
-        "share of playing": told[PLAYING_S] / np.maximum(told[DURATION_S], 1e-9),
-        SCORES: told[SCORE],
-    }
-
-
-def inputs_of_segments(folder: SegmentsFolder) -> dict[str, Float64]:
-    """The same of prepared recordings, scores apart. Silent frames have next to no power: a recording's level while
-    somebody plays is that of all its segments over the frames in which somebody does."""
-    columns = [RECORDING, VALID_SAMPLES, SAMPLE_RATE, ACTIVITY, RMS_DBFS]
-    rows = ds.dataset(folder.paths, filesystem=folder.filesystem, format="parquet").to_table(columns=columns)
-    seconds = rows[VALID_SAMPLES].to_numpy() / rows[SAMPLE_RATE].to_numpy()
-    table = pa.table(
-        {
-            RECORDING: rows[RECORDING],
-            "seconds": seconds,
-            "playing": rows[ACTIVITY].to_numpy() * seconds,
-            "power": 10 ** (rows[RMS_DBFS].to_numpy().astype(np.float64) / 10) * seconds,
-        }
-    )
-    sums = table.group_by(RECORDING).aggregate([("seconds", "sum"), ("playing", "sum"), ("power", "sum")])
-    seconds, playing, power = (sums[f"{name}_sum"].to_numpy() for name in ("seconds", "playing", "power"))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        level = 10 * np.log10(power / playing)
-    return {
-        "level": level,
-        "length": folder.recordings[DURATION_S].to_numpy(),
-        "sample rate": folder.recordings[SOURCE_RATE].to_numpy().astype(np.float64),
-        "share of playing": playing / seconds,
-    }
 
 
 def label_next(folder: GradesFolder) -> pa.Table:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from samplecnn.flags import flag
 
 OFF, LINK, EMBED = "off", "link", "embed"
+NO_REPORT = "write no report.html beside the results"
 
 
 @dataclass(frozen=True, kw_only=True)

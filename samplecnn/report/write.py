@@ -1,16 +1,21 @@
 """The report job: reads results, writes one page beside them."""
 
 import base64
+import logging
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
 from samplecnn.commits import FAILED, OUTCOME, RUN, joined
 from samplecnn.contract import FILTERS_PNG, LABEL_NEXT_CSV, RECORDING, REPORT_HTML, VERSION
 from samplecnn.errors import UserError
+from samplecnn.flags import flag_name
+from samplecnn.inputs import inputs_of_segments, spread_from
 from samplecnn.report.audio import addresses, media_source
 from samplecnn.report.clusters import map_data
 from samplecnn.report.evaluation import Evaluated, read_evaluation
@@ -24,14 +29,21 @@ from samplecnn.report.figures import (
     risk_figure,
 )
 from samplecnn.report.grading import GradesFolder, counts, read_grades, table_data
-from samplecnn.report.night import Night, inputs_of_segments, label_next, last_night
+from samplecnn.report.night import Night, label_next, last_night
 from samplecnn.report.page import Section, render
 from samplecnn.report.settings import OFF, ReportSettings, Sources
 from samplecnn.segment_folder import open_segments
 from samplecnn.store import Store, open_store
 from samplecnn.tables import csv_bytes
 
+if TYPE_CHECKING:
+    from samplecnn.model_folder import ModelCard  # which loads torch
+
+log = logging.getLogger(__name__)
+
 HEATS = 5  # shades of a confusion matrix
+MADE_AT = re.compile(rb"Made at [-0-9: ]+ UTC")
+MOST_UNASKED = 20_000  # recordings: a page of 13 MB
 
 
 @dataclass
@@ -47,13 +59,13 @@ class _Report:
 
 
 def write_report(sources: Sources, settings: ReportSettings | None = None) -> str:
-    """Write report.html beside the grades, or beside the evaluation where no grades are named; returns what to print.
+    """Write report.html beside the grades, else beside the evaluation, else beside the model; returns what to print.
 
     Raises UserError where there is nothing to report of.
     """
     settings = settings or ReportSettings()
-    if sources.grades is None and sources.evaluation is None:
-        raise UserError("nothing to report of: give --grades, --evaluation or both")
+    if sources.grades is None and sources.evaluation is None and sources.model is None:
+        raise UserError("nothing to report of: give --grades, --evaluation or --model")
     if sources.grades is None and (sources.segments is not None or settings.audio != OFF):
         raise UserError("--segments and --audio: want --grades with them, whose recordings they are about")
     report = _Report()
@@ -65,23 +77,57 @@ def write_report(sources: Sources, settings: ReportSettings | None = None) -> st
     if sources.evaluation is not None:
         store, evaluations = read_evaluation(sources.evaluation)
         stores.append(store)
+    card = None
+    if sources.model is not None:
+        from samplecnn.model_folder import load  # here: torch takes 2 s
+
+        card, _ = load(sources.model)
+        stores.append(open_store(sources.model))
+    elif sources.filters is not None:
+        raise UserError("--filters: wants --model with it, whose filters they are")
     if folder is not None:
         _add_recordings(report, folder, settings)
-        _add_night(report, folder, sources.segments, evaluations)
+        _add_night(report, folder, sources.segments, evaluations, card)
         _add_segments(report, folder)
     if evaluations:
         _add_evaluation(report, evaluations)
-    if sources.model is not None or sources.filters is not None:
-        _add_model(report, sources.model, sources.filters)
+    if card is not None:
+        _add_model(report, card, sources.filters)
     made = f"Made at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC from {' and '.join(store.url() for store in stores)}."
     title = "Grades of playing" if folder else report.sections[0].title
     report.files[REPORT_HTML] = render(title, made, report.sections, report.data, report.media_source)
     for figure in report.drawn if settings.png else ():
         report.files[f"report-{figure.name}.png"] = figure.png
     for name, content in report.files.items():
-        stores[0].put(name, content)
+        if not _stands(stores[0], name, content):
+            stores[0].put(name, content)
     size = len(report.files[REPORT_HTML]) / 1e6
     return "\n".join([*report.said, f"report of {size:.2f} MB: {stores[0].url(REPORT_HTML)}"])
+
+
+def _stands(store: Store, name: str, content: bytes) -> bool:
+    """Is this file there already, but for the time at which it was made? Doing again what is done writes nothing."""
+    try:
+        there = store.read(name).data
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+    return MADE_AT.sub(b"", there) == MADE_AT.sub(b"", content)
+
+
+def report_after(sources: Sources, recordings: int = 0) -> str:
+    """What a job prints last: its results are written, and now the page of them, or why there is none.
+
+    recordings: how many it would be of; for more than MOST_UNASKED a person must ask.
+    """
+    named = [(flag_name(name), place) for name, place in vars(sources).items() if place is not None]
+    command = " ".join(["python jobs/report.py", *(f"{flag} {shlex.quote(place)}" for flag, place in named)])
+    if recordings > MOST_UNASKED:
+        return f"no report of {recordings} recordings unasked: {command}"
+    try:
+        return write_report(sources)
+    except Exception as error:  # whatever it is, the job itself has done its work
+        log.debug("no report", exc_info=True)
+        return f"no report ({error}); what it would be of is written; try again: {command}"
 
 
 def _add_recordings(report: _Report, folder: GradesFolder, settings: ReportSettings) -> None:
@@ -101,8 +147,16 @@ def _add_recordings(report: _Report, folder: GradesFolder, settings: ReportSetti
     report.said.append(", ".join(f"{count} {name}" for name, count in counted))
 
 
-def _add_night(report: _Report, folder: GradesFolder, segments: str | None, evaluations: Sequence[Evaluated]) -> None:
-    training = None if segments is None else inputs_of_segments(open_segments(segments))
+def _add_night(
+    report: _Report,
+    folder: GradesFolder,
+    segments: str | None,
+    evaluations: Sequence[Evaluated],
+    card: "ModelCard | None",
+) -> None:
+    training = spread_from(card.metrics) if card else {}
+    if segments is not None:
+        training |= inputs_of_segments(open_segments(segments))
     scores = evaluations[0].scores if len(evaluations) == 1 else None
     night, to_label = last_night(folder, training, scores), label_next(folder)
     report.data["rows"]["night"] = _of_the_night(folder, night)
@@ -152,13 +206,8 @@ def _add_evaluation(report: _Report, evaluations: Sequence[Evaluated]) -> None:
     report.sections.append(Section("trust", "How far to trust the grades", "evaluation.html", told))
 
 
-def _add_model(report: _Report, model: str | None, filters: str | None) -> None:
+def _add_model(report: _Report, card: "ModelCard", filters: str | None) -> None:
     """How the model was trained, and what its filters listen for."""
-    if model is None:
-        raise UserError("--filters: wants --model with it, whose filters they are")
-    from samplecnn.model_folder import load  # here: torch takes 2 s
-
-    card, _ = load(model)
     history = card.metrics.get("history", [])
     course = course_figure(history) if history else None
     report.drawn += [course] if course else []

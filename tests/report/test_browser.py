@@ -168,18 +168,21 @@ def test_a_recording_opens_to_what_its_segments_say(opened: Opened, folder: Path
 
 
 def test_dots_tell_their_recording_and_open_it(opened: Opened) -> None:
-    opened.page.locator("#map-kind").select_option("t-SNE")
-    for name in ("strip", "map"):
+    for name, kind in (("strip", "PCA"), ("map", "t-SNE"), ("map", "recordings")):
+        opened.page.locator("#map-kind").select_option(kind)
         canvas = opened.page.locator(f"#{name}")
         canvas.scroll_into_view_if_needed()
         box = canvas.bounding_box()
         told = opened.page.locator(f"#{name}-told")
-        for step in range(40):  # somewhere along this line there is a dot
-            place = (box["x"] + box["width"] * (0.2 + 0.015 * step), box["y"] + box["height"] * 0.5)
+        for step in range(400):  # somewhere on these lines there is a dot
+            across, down = divmod(step, 10)
+            place = (box["x"] + box["width"] * (0.2 + 0.015 * across), box["y"] + box["height"] * (0.5 + 0.04 * down))
             opened.page.mouse.move(*place)
             if told.inner_text():
                 break
-        recording = re.match(r"(.+) at \d+:\d\d: [ABC]", told.inner_text())[1]
+        recording = re.match(r"(.+): [ABC]" if kind == "recordings" else r"(.+) at \d+:\d\d: [ABC]", told.inner_text())[
+            1
+        ]
         opened.page.mouse.click(*place)
         assert opened.page.locator("#detail-title bdi").inner_text() == recording
         opened.page.get_by_role("button", name="Close").click()

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from samplecnn.contract import segment_grades_schema
-from samplecnn.report.clusters import FEWEST, map_data, sketched
+from samplecnn.report.clusters import FEWEST, map_data, means_of_recordings, sketched
 from tests.fixtures.heard import GRADES, heard
 
 
@@ -47,3 +47,18 @@ def test_too_few_segments_and_grades_without_sketches_have_no_map() -> None:
     assert map_data(rows_of(5, sketch=None)) is None
     assert map_data(rows_of(5, sketch=[1.0, 2.0])) is None
     assert map_data(rows_of(0)) is None
+
+
+def test_a_recording_lies_at_the_mean_of_its_segments() -> None:
+    segments = pa.concat_tables([rows_of(2, model_id="m0"), rows_of(20)])
+    names = [f"{row // 9}.wav" for row in range(len(segments))]
+    segments = segments.set_column(segments.schema.get_field_index("recording"), "recording", pa.array(names))
+    first_R, mean_RK = means_of_recordings(segments, "m1")
+    found = map_data(segments)
+    assert found["recordings"]["first"] == first_R.tolist()
+    assert len(found["recordings"]["places"][0]) == len(first_R) > 10
+    table = segments.to_pandas()
+    says = table[(table.model_id == "m1") & (table.weight > 0)]
+    for first, mean_K in zip(first_R, mean_RK, strict=True):
+        own = says[says.recording == table.recording[first]]
+        np.testing.assert_allclose(mean_K, np.stack(own.sketch).mean(axis=0), atol=1e-6)

@@ -10,8 +10,9 @@ from samplecnn.audio import Decoded
 from samplecnn.commits import DONE, OUTCOME, PART, CommitLog
 from samplecnn.contract import LABEL_NEXT_CSV
 from samplecnn.corrections import correct
+from samplecnn.inputs import inputs_of_grades, inputs_of_segments
 from samplecnn.report.grading import read_grades
-from samplecnn.report.night import LABELS, drifts, inputs_of_grades, inputs_of_segments, label_next, last_night
+from samplecnn.report.night import LABELS, drifts, label_next, last_night
 from samplecnn.report.settings import Sources
 from samplecnn.report.write import write_report
 from samplecnn.segment_folder import data_path, open_segments
@@ -36,7 +37,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def test_the_last_run_is_told_apart_and_its_drift_is_a_warning(place: Path) -> None:
-    night = last_night(read_grades(str(place)), None, None)
+    night = last_night(read_grades(str(place)), {})
     assert (night.run, night.graded, night.not_gradable, night.failed) == ("20261127-r2", 10, 0, 1)
     assert [drift.name for drift in night.drifts if drift.is_unlike] == ["level"]
     (level,) = (drift for drift in night.drifts if drift.name == "level")
@@ -117,8 +118,10 @@ def test_grades_made_before_levels_were_kept_are_compared_by_what_they_have(tmp_
     commit(store, "20261127-r2", [heard(f"b{n}.wav", n) for n in range(9)])
     folder = read_grades(str(tmp_path / "grades"))
     assert np.isnan(inputs_of_grades(folder.recordings)["level"][:9]).all()
-    assert [drift.name for drift in last_night(folder, None, None).drifts] == ["length", "score"]
+    assert [drift.name for drift in last_night(folder, {}).drifts] == ["length", "score"]
     assert "the training data" in last_night(folder, {"level": np.zeros(9)}, [0.5] * 9).compared_with
+    of_model = {"level": np.zeros(9), "score": np.zeros(9)}
+    assert last_night(folder, of_model).compared_with == "the training data, scores with those of the evaluation"
 
 
 def test_training_data_without_grades_is_refused(tmp_path: Path) -> None:

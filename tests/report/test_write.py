@@ -12,7 +12,7 @@ from samplecnn.commits import CommitLog
 from samplecnn.errors import UserError
 from samplecnn.report.grading import FAILED, GRADED, NOT_GRADABLE, read_grades, table_data
 from samplecnn.report.settings import Sources
-from samplecnn.report.write import write_report
+from samplecnn.report.write import MOST_UNASKED, report_after, write_report
 from samplecnn.store import open_store
 from tests.fixtures.gcs import Gate, gcs_store
 from tests.fixtures.heard import GRADES, commit, heard
@@ -45,7 +45,7 @@ def test_the_job_writes_the_page_beside_the_grades_and_says_where(tmp_path: Path
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ((), "error: nothing to report of: give --grades, --evaluation or both"),
+        ((), "error: nothing to report of: give --grades, --evaluation or --model"),
         (("--grades", "none"), "error: --grades none: no grades there: run jobs/grade.py first"),
     ],
 )
@@ -101,3 +101,29 @@ def test_the_script_takes_the_pictures_of_a_report(tmp_path: Path, browser: obje
     pictures = {path.name: path.read_bytes() for path in (tmp_path / "images").iterdir()}
     assert set(pictures) == {"report.png", "report-night.png", "report-segments.png", "report-recording.png"}
     assert all(data.startswith(b"\x89PNG") for data in pictures.values())
+
+
+def test_a_job_that_has_ended_says_where_its_page_is_or_why_there_is_none(tmp_path: Path) -> None:
+    place = f"{tmp_path}/grades of may"
+    commit(open_store(place), "20261126-r1", [heard("a.wav", 1)])
+    assert report_after(Sources(grades=place), 1).endswith(f": {place}/report.html")
+    command = f"python jobs/report.py --grades '{place}'"
+    assert report_after(Sources(grades=place), MOST_UNASKED + 1).endswith(f"unasked: {command}")
+    (tmp_path / "grades of may" / "report.html").unlink()
+    (tmp_path / "grades of may" / "report.html").mkdir()  # something is in the way
+    said = report_after(Sources(grades=place), 1)
+    assert said.startswith("no report (")
+    assert said.endswith(command)
+
+
+def test_a_page_that_says_the_same_is_not_written_again(tmp_path: Path) -> None:
+    store = open_store(f"{tmp_path}/grades")
+    commit(store, "20261126-r1", [heard("a.wav", 1)])
+    page = tmp_path / "grades/report.html"
+    write_report(Sources(grades=store.url()))
+    page.write_text(re.sub(r"Made at .* UTC", "Made at 2001-01-01 00:00 UTC", page.read_text("utf-8")), "utf-8")
+    write_report(Sources(grades=store.url()))
+    assert "Made at 2001-01-01" in page.read_text("utf-8")
+    commit(store, "20261127-r2", [heard("b.wav", 2)])
+    write_report(Sources(grades=store.url()))
+    assert "Made at 2001-01-01" not in page.read_text("utf-8")

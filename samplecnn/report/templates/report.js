@@ -269,7 +269,7 @@
     const NOT_GRADED = "#c3c9d1";
     const gradeColour = (row) => (isForAPerson(row) ? NOT_GRADED : colour(scoreOf(rows.grade[row])));
 
-    // A canvas of dots: places() gives [x, y, segment] from 0 to 1 each; nearest to the mouse is told and opened.
+    // A canvas of dots: places() gives [x, y, segment, is it its whole recording?], from 0 to 1; nearest to the mouse is told and opened.
     function dots(id, height, places, decorate) {
       const canvas = byId(id), told = byId(`${id}-told`), MARGIN = 14, NEAR = 12;
       let drawn = [];
@@ -280,7 +280,7 @@
         canvas.style.height = `${tall}px`;
         const pen = canvas.getContext("2d");
         pen.scale(scale, scale);
-        drawn = places().map(([x, y, segment]) => [MARGIN + x * (width - 2 * MARGIN), MARGIN + y * (tall - 2 * MARGIN), segment]);
+        drawn = places().map(([x, y, ...what]) => [MARGIN + x * (width - 2 * MARGIN), MARGIN + y * (tall - 2 * MARGIN), ...what]);
         if (decorate) decorate(pen, width, tall, MARGIN);
         const size = drawn.length > 20000 ? 1.2 : drawn.length > 3000 ? 2 : 3.5;
         pen.lineWidth = 0.5;
@@ -300,17 +300,18 @@
           const away = (dot[0] - x) ** 2 + (dot[1] - y) ** 2;
           if (away < least) [least, found] = [away, dot];
         }
-        return found && found[2];
+        return found && found.slice(2);
       }
       canvas.addEventListener("mousemove", (event) => {
-        const segment = nearest(event);
-        if (segment === null) return told.replaceChildren();
-        const row = rowOf[segment];
-        return told.replaceChildren(make("bdi", {}, rows.name[row]), ` at ${clock(data.segments.start[segment] / 100)}: `, stated(row));
+        const found = nearest(event);
+        if (!found) return told.replaceChildren();
+        const [segment, whole] = found, row = rowOf[segment];
+        const where = whole ? ": " : ` at ${clock(data.segments.start[segment] / 100)}: `;
+        return told.replaceChildren(make("bdi", {}, rows.name[row]), where, stated(row));
       });
       canvas.addEventListener("click", (event) => {
-        const segment = nearest(event);
-        if (segment !== null) open(rowOf[segment]);
+        const found = nearest(event);
+        if (found) open(rowOf[found[0]]);
       });
       addEventListener("resize", redraw);
       redraw();
@@ -341,8 +342,10 @@
     }
     if (byId("map")) {
       const places = () => {
-        const [x, y] = data.map.places[byId("map-kind").value];
-        return data.map.segment.map((segment, i) => [x[i] / 1000, 1 - y[i] / 1000, segment]);
+        const whole = byId("map-kind").value === "recordings";
+        const [x, y] = whole ? data.map.recordings.places : data.map.places[byId("map-kind").value];
+        const segments = whole ? data.map.recordings.first : data.map.segment;
+        return segments.map((segment, i) => [x[i] / 1000, 1 - y[i] / 1000, segment, whole]);
       };
       byId("map-kind").addEventListener("change", dots("map", (width) => Math.min(520, width * 0.75), places));
     }
