@@ -10,12 +10,14 @@ without whatever shares a performer or piece with it where splits keep those apa
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
 
+from samplecnn.contract import match_key
 from samplecnn.folds import Split
 from samplecnn.marks import GivenMarks, MarkMap, half_of
 from samplecnn.merge import (
@@ -29,6 +31,7 @@ from samplecnn.merge import (
 )
 from samplecnn.metrics import SIGNIFICANT, confidence_p, stated_probability
 from samplecnn.ordinal import HEADS
+from samplecnn.set_pieces import fit_shifts, moved_by
 
 # R recordings, S segments of one, O outputs of the network, G grades (0 = worst).
 Float64 = npt.NDArray[np.float64]
@@ -123,8 +126,8 @@ def least_confidence(
 class Calibrated:
     """probs_RG: of each recording at the temperature of those that its split learns from, grade_R: stated by the cuts
     that these ask for, graded_R: is it as sure as these ask? mark_RM: mark, least and most by these, no numbers where
-    it cannot be graded. temperature, cuts_K, least_confidence, marks: of all of them together, the model's that is
-    trained on all; mark_RM and marks None where no marks were given."""
+    it cannot be graded. temperature, cuts_K, least_confidence, marks, shift: of all of them together, the model's that
+    is trained on all; mark_RM and marks None where no marks were given; shift: of pieces, by their keys."""
 
     probs_RG: Float64
     grade_R: npt.NDArray[np.int64]
@@ -134,6 +137,17 @@ class Calibrated:
     least_confidence: float
     marks: MarkMap | None = None
     mark_RM: Float64 | None = None
+    shift: dict[str, float] = field(default_factory=dict)
+
+
+class _Fitted(NamedTuple):
+    """What some recordings ask for, as Calibrated has it."""
+
+    temperature: float
+    cuts_K: Float64
+    least_confidence: float
+    marks: MarkMap | None
+    shift: dict[str, float]
 
 
 def calibrate(
@@ -144,42 +158,52 @@ def calibrate(
     grades: int,
     head: str,
     given: GivenMarks | None = None,
+    piece_R: Sequence[str] | None = None,
 ) -> Calibrated:
     """Out-of-fold probabilities, calibrated without peeking. heard_R: None where a recording cannot be graded; it gets
     the shares of the grades that its split learns from. group_CR: by each column that the splits keep apart;
-    given: the marks, where people gave any."""
+    given: the marks, where people gave any; piece_R: what is played, where recordings are to be judged beside others of
+    their piece (set_pieces.py)."""
     probs_RG, stated_R = np.zeros((len(heard_R), grades)), np.zeros(len(heard_R), np.int64)
     graded_R = np.zeros(len(heard_R), np.bool_)
     heard = {i: heard for i, heard in enumerate(heard_R) if heard is not None}
 
     mark_RM = np.full((len(heard_R), 3), np.nan)
 
-    def fitted(rows: npt.NDArray[np.bool_]) -> tuple[float, Float64, float, MarkMap | None]:
+    def beside(one: Merged, i: int, shift: dict[str, float]) -> Merged:
+        piece = match_key(piece_R[i]) if piece_R else ""
+        return moved_by(one, shift[piece]) if piece in shift else one
+
+    def fitted(rows: npt.NDArray[np.bool_]) -> _Fitted:
         chosen = [i for i in heard if rows[i]]
         if not chosen:
-            return 1.0, np.zeros(0), 0.0, None
+            return _Fitted(1.0, np.zeros(0), 0.0, None, {})
         among = [heard[i] for i in chosen]
         temperature = fit_temperature(among, grade_R[chosen], head)
         found = merged(among, head, temperature)
+        shift = fit_shifts(found, grade_R[chosen], [piece_R[i] for i in chosen]) if piece_R else {}
+        found = [beside(one, i, shift) for i, one in zip(chosen, found, strict=True)]
         score_R = np.array([one.score for one in found])
         cuts_K = cuts_at_shares(score_R, grade_R[chosen], grades)
         said_R = np.array([stated_grade(one.probs_G, cuts_K) for one in found])
         confidence_R = stated_probability(np.stack([one.probs_G for one in found]), said_R)
         groups = [[group_R[i] for i in chosen] for group_R in group_CR]
         marks = given.fitted(score_R, np.array(chosen)) if given else None
-        return temperature, cuts_K, least_confidence(confidence_R, said_R, grade_R[chosen], groups), marks
+        least = least_confidence(confidence_R, said_R, grade_R[chosen], groups)
+        return _Fitted(temperature, cuts_K, least, marks, shift)
 
     for split in parted:
-        temperature, cuts_K, least, line = fitted(split.learn_R)
+        temperature, cuts_K, least, line, shift = fitted(split.learn_R)
         share_G = np.bincount(grade_R[split.learn_R], minlength=grades) / split.learn_R.sum()
         for i in np.flatnonzero(split.held_R).tolist():
-            probs_RG[i] = heard[i].merged(head, temperature).probs_G if i in heard else share_G
+            one = beside(heard[i].merged(head, temperature), i, shift) if i in heard else None
+            probs_RG[i] = one.probs_G if one else share_G
             stated_R[i] = stated_grade(probs_RG[i], cuts_K)
             graded_R[i] = i in heard and probs_RG[i, stated_R[i]] >= least
             if line and i in heard:
                 mark_RM[i] = line.told(expected_score(probs_RG[i]))
-    temperature, cuts_K, least, marks = fitted(np.ones(len(heard_R), np.bool_))
-    whole = Calibrated(probs_RG, stated_R, graded_R, temperature, cuts_K, least)
+    temperature, cuts_K, least, marks, shift = fitted(np.ones(len(heard_R), np.bool_))
+    whole = Calibrated(probs_RG, stated_R, graded_R, temperature, cuts_K, least, shift=shift)
     if given is None or marks is None:
         return whole
     off_R = (given.mark_R - mark_RM[:, 0])[np.isfinite(mark_RM[:, 0])]

@@ -224,6 +224,7 @@ def grades_schema(grades: tuple[str, ...]) -> pa.Schema:
             pa.field(GRADABLE, pa.bool_(), nullable=False),
             pa.field(REASON, pa.string()),
             pa.field(WARNING, pa.string()),
+            pa.field(PIECE, pa.string()),  # null where it was judged beside all recordings
             pa.field(SEGMENTS, pa.int32(), nullable=False),
             pa.field(DURATION_S, pa.float64(), nullable=False),
             # Null in grades made before these were kept.

@@ -49,6 +49,7 @@ from samplecnn.metrics import (
     stated_probability,
 )
 from samplecnn.raters import Agreement
+from samplecnn.set_pieces import SetPieces, set_pieces_from_json
 from samplecnn.tables import csv_bytes
 from samplecnn.untrusted import read_json
 
@@ -118,7 +119,7 @@ class Model:
     """Which of the graders is the model that `train` would train: its name, the fingerprint of data and settings
     (labelled.py), the rule by which most splits merged, and the temperature, the cuts between grades and the least
     confidence that its out-of-fold predictions, all merged by that rule, ask for; marks: the way from its score to
-    the jury's mark, where people gave marks."""
+    the jury's mark, where people gave marks; pieces: what it knows of set pieces."""
 
     name: str
     fingerprint: str
@@ -127,6 +128,11 @@ class Model:
     cuts: tuple[float, ...]
     least_confidence: float
     marks: MarkMap | None = None
+    pieces: SetPieces | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), "pieces": self.pieces and self.pieces.to_json()}
 
 
 @dataclass(frozen=True)
@@ -211,7 +217,7 @@ class Evaluation:
                 name: {**asdict(metrics), "cpu_s": round(self.predicted[name].cpu_s, 1)}
                 for name, metrics in self.metrics.items()
             },
-            "model": asdict(self.model),
+            "model": self.model.to_json(),
             "held_out": self.held_out(),
             "chance_kappa": self.chance_kappa,
             "raters": asdict(self.task.agreement) if self.task.agreement else None,
@@ -299,8 +305,8 @@ def risk_table(evaluation: Evaluation) -> pa.Table:
 @dataclass(frozen=True)
 class Calibration:
     """What `train` takes from an evaluation of the model that it trains: the merge rule, temperature, cuts, least
-    confidence and the way to marks, and how good that model was on recordings it had not heard (JSON values); scores:
-    how those that it gave them were spread (inputs.spread_of)."""
+    confidence and the way to marks, set pieces, and how good that model was on recordings it had not heard (JSON
+    values); scores: how those that it gave them were spread (inputs.spread_of)."""
 
     merge: str
     temperature: float
@@ -308,6 +314,7 @@ class Calibration:
     least_confidence: float
     evaluation: dict[str, Any]
     marks: MarkMap | None = None
+    pieces: SetPieces | None = None
     scores: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -329,7 +336,9 @@ def calibration_of(data: bytes, place: str, fingerprint: str) -> Calibration:
                 of_model = of_the_model(told)
                 cuts, least = tuple(map(float, model["cuts"])), float(model["least_confidence"])
                 marks = MarkMap(**model["marks"]) if model.get("marks") else None
-                return Calibration(str(model["merge"]), float(model["temperature"]), cuts, least, of_model, marks)
+                pieces = set_pieces_from_json(model["pieces"]) if model.get("pieces") else None
+                merge, temperature = str(model["merge"]), float(model["temperature"])
+                return Calibration(merge, temperature, cuts, least, of_model, marks, pieces)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"--evaluation {place}: {METRICS_JSON} is damaged ({error!r}): evaluate again") from None
     raise UserError(

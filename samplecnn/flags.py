@@ -25,6 +25,7 @@ PLACES = {
     "candidate": "folder or gs://bucket/prefix of a model that may take over",
     "models": "folder or gs://bucket/prefix of models, the current one among them",
     "grades": "folder or gs://bucket/prefix of the grades",
+    "pieces": "CSV file with the columns recording,piece: what is played, for a model that knows set pieces",
     "corrections": "CSV file with the columns recording,grade or mark,by,why and perhaps version",
     "export": "CSV file to write: the corrections that stand, as labels",
     "nights": "folder or gs://bucket/prefix of the nights' records",

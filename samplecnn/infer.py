@@ -22,19 +22,22 @@ from samplecnn.contract import (
     MARK,
     MARK_HIGH,
     MARK_LOW,
+    PIECE,
     REASON,
     SCORE,
     SEGMENTS,
     probabilities,
 )
-from samplecnn.errors import RecordingError
+from samplecnn.errors import RecordingError, UserError
 from samplecnn.hearing import Hearing
 from samplecnn.merge import Merged, SegmentOutputs, stated_grade
 from samplecnn.model_folder import ModelCard
 from samplecnn.network.folded import folded
 from samplecnn.ordinal import HEADS
 from samplecnn.segments import Windows, audible_windows, seconds_of_playing, take
+from samplecnn.set_pieces import SetPieces, read_pieces, unknown
 from samplecnn.sound import measures_of
+from samplecnn.store import read_file
 from samplecnn.tempo import course_of
 
 # S windows of one recording, b of them in a batch of BATCH, T samples, O outputs, E embedding, G grades (0 = worst).
@@ -54,7 +57,8 @@ class RecordingGrade:
     """What grading says of one recording.
 
     merged: None where the recording is not gradable, and reason then says why. grade: as it is stated, 0 = worst; None
-    likewise. outputs: what was merged; weight_S: how much each window counted, all 0 where merged is None.
+    likewise. outputs: what was merged; weight_S: how much each window counted, all 0 where merged is None. piece: that
+    beside whose other recordings it was judged; None: beside all.
     """
 
     merged: Merged | None
@@ -62,13 +66,15 @@ class RecordingGrade:
     reason: str | None
     outputs: SegmentOutputs
     weight_S: Float64
+    piece: str | None = None
 
     def columns(self, card: ModelCard) -> dict[str, Any]:
         """What it says in the columns of contract.grades_schema. card: that of the model that graded."""
-        told = {GRADABLE: self.merged is not None, REASON: self.reason, SEGMENTS: len(self.weight_S)}
+        told = {GRADABLE: self.merged is not None, REASON: self.reason, SEGMENTS: len(self.weight_S), PIECE: self.piece}
         if self.merged is None or self.grade is None:
             return told
-        marks = card.marks.told(self.merged.score) if card.marks else (None, None, None)
+        line = card.pieces.marks if card.pieces and self.piece else card.marks
+        marks = line.told(self.merged.score) if line else (None, None, None)
         return {
             **told,
             **dict(zip((MARK, MARK_LOW, MARK_HIGH), marks, strict=True)),
@@ -117,11 +123,16 @@ def _together(parts: list[Said]) -> Said:
 
 
 def merge_windows(
-    card: ModelCard, outputs: SegmentOutputs, playing_s: float, measures_M: Float64 | None = None
+    card: ModelCard,
+    outputs: SegmentOutputs,
+    playing_s: float,
+    measures_M: Float64 | None = None,
+    piece: str | None = None,
 ) -> RecordingGrade:
     """The grade that the model's merge rule makes of a recording's windows, or why it is not gradable.
 
-    playing_s: seconds_of_playing in the whole recording; measures_M: sound.measures_of it, None where nobody asks.
+    playing_s: seconds_of_playing in the whole recording; measures_M: sound.measures_of it, None where nobody asks;
+    piece: what is played, which has a say if the model knows it.
     Raises RecordingError where the model gave no numbers.
     """
     if not (np.isfinite(outputs.probs_SG).all() and np.isfinite(outputs.attention_S).all()):
@@ -139,14 +150,19 @@ def merge_windows(
         if distance > limit:
             far = f"{math.ceil(10 * distance) / 10:.1f} from them, more than {limit:.1f}"
             return _not_gradable(f"{UNLIKE}: {far}: {A_PERSON}", outputs)
-    grade = stated_grade(merged.probs_G, card.cuts)
+    calibrated: ModelCard | SetPieces = card
+    if piece is not None and card.pieces and card.pieces.knows(piece):
+        merged, calibrated = card.pieces.moved(merged, piece), card.pieces
+    else:
+        piece = None
+    grade = stated_grade(merged.probs_G, calibrated.cuts)
     confidence = float(merged.probs_G[grade])
-    if confidence < card.least_confidence:
+    if confidence < calibrated.least_confidence:
         told = math.floor(100 * confidence) / 100  # rounded up it could read as if it were not below
         return _not_gradable(
-            f"not sure: confidence {told:.2f} is below {card.least_confidence:.2f}: {A_PERSON}", outputs
+            f"not sure: confidence {told:.2f} is below {calibrated.least_confidence:.2f}: {A_PERSON}", outputs
         )
-    return RecordingGrade(merged, grade, None, outputs, merged.weight_S)
+    return RecordingGrade(merged, grade, None, outputs, merged.weight_S, piece)
 
 
 def _not_gradable(reason: str, outputs: SegmentOutputs) -> RecordingGrade:
@@ -172,8 +188,8 @@ class Grader:
         parts = [windows_ST[start : start + BATCH] for start in range(0, len(windows_ST), BATCH)]
         return self._told(_together([hear_batch(self._network, part_bT, self.device) for part_bT in parts]))
 
-    def grade(self, waveform_T: Float32, active_F: npt.NDArray[np.bool_]) -> RecordingGrade:
-        """Grade one recording: mono samples at the model's rate, and its frames with playing (segments.py).
+    def grade(self, waveform_T: Float32, active_F: npt.NDArray[np.bool_], piece: str | None = None) -> RecordingGrade:
+        """Grade one recording: mono samples at the model's rate, its frames with playing (segments.py), its piece.
 
         Raises RecordingError where the model gives no numbers.
         """
@@ -184,8 +200,30 @@ class Grader:
             course_C = course_of(waveform_T, active_F, gain, self.card.settings.sample_rate)
             outputs = replace(outputs, course_C=course_C)
         measures_M = measures_of(waveform_T, active_F, self.card.settings.sample_rate) if self.card.likeness else None
-        return merge_windows(self.card, outputs, seconds_of_playing(active_F), measures_M)
+        return merge_windows(self.card, outputs, seconds_of_playing(active_F), measures_M, piece)
 
     def _told(self, said: Said) -> tuple[Float64, Float32, Float64]:
         probs_SG = HEADS[self.card.head].probs(said.outputs_SO / self.card.temperature)
         return probs_SG.numpy(), said.embedding_SE.numpy(), said.attention_S.double().numpy()
+
+
+def pieces_played(place: str | None, card: ModelCard) -> dict[str, str]:
+    """Which piece is played, by the recording's key (contract.match_key), of the table at a place; nothing without one.
+
+    Raises UserError for a table that cannot be meant, and for a model that knows no pieces.
+    """
+    if place is None:
+        return {}
+    if card.pieces is None:
+        raise UserError(
+            "--pieces: this model knows no set pieces: evaluate, and train with --evaluation, on labels that have a "
+            "column piece"
+        )
+    return read_pieces(read_file(place, "--pieces"), place)
+
+
+def said_of_piece(piece: str | None, graded: RecordingGrade, card: ModelCard) -> str | None:
+    """A remark on a recording of a piece that the model does not know."""
+    if piece is None or graded.merged is None or graded.piece is not None:
+        return None
+    return unknown(piece, len(card.pieces.shift) if card.pieces else 0)

@@ -95,7 +95,7 @@ class Label:
     lean: -0.5 to 0.5, how far its mark, or its raters, put it towards the next grade, the better one above 0.
     further: its groups by further columns, where splits keep several apart (folds.splits). weight: how much it counts
     in training, 1 on average; mark: in the jury's own range, None where none was given;
-    part: start and end, in s, of what was judged, None: the whole.
+    part: start and end, in s, of what was judged, None: the whole; piece: what is played, "" where that is not said.
     """
 
     recording: str
@@ -106,6 +106,7 @@ class Label:
     weight: float = 1.0
     mark: float | None = None
     part: tuple[float, float] | None = None
+    piece: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def read_labels(data: bytes, place: str, settings: LabelSettings) -> Labels:
         key = match_key(name)
         # An empty cell groups the recording with nothing but itself.
         group, *further = (row[column] or f"{RECORDING} {key}" for column in columns)
-        label = Label(name, 0, group, tuple(further))
+        label = Label(name, 0, group, tuple(further), piece=row.get(PIECE, ""))
         part = _part(row, name, place)
         rating = _Rating(replace(label, part=part), rater, grade, quality)
         if rated and not rater:

@@ -36,14 +36,16 @@ from samplecnn.merge import ATTENTION, DEFAULT_MERGE, MERGE_RULES, Course, Merge
 from samplecnn.network.joined import build
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.segments import SegmentSettings
+from samplecnn.set_pieces import SetPieces, set_pieces_from_json
 from samplecnn.store import Store, open_store
 from samplecnn.trained_on import TrainedOn, trained_on_from_json
 from samplecnn.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
-FORMAT = 8  # of model.json; a reader refuses what it does not know
-WITHOUT_MARKS = 7  # written still by models that tell no marks, so that their ids stay
+FORMAT = 9  # of model.json; a reader refuses what it does not know
+WITHOUT_PIECES = 8  # written still by models that know no set pieces, so that their ids stay
+WITHOUT_MARKS = 7  # likewise: of models that tell no marks
 WITHOUT_LIKENESS = 6  # likewise: of models that know nothing of what is not playing
 MOST_OF_A_PARAMETER = 1e6  # of a merge rule; those learnt are some tens at most
 NORMALISATION = "unit RMS over the active frames, once per recording"
@@ -81,8 +83,8 @@ class ModelCard:
     outputs before they become probabilities; cuts lie between the scores of neighbouring grades, none: the median rank
     is stated; below least_confidence none is, 0: every recording gets one. likeness: what tells playing like that of
     the training recordings from what is none; None: nobody asks; marks: the way from a score to the
-    jury's mark, None: no marks were given. training_data: fingerprint of segments and
-    labels; metrics: what was measured, as JSON values.
+    jury's mark, None: no marks were given; pieces: what it knows of set pieces.
+    training_data: fingerprint of segments and labels; metrics: what was measured, as JSON values.
     weights_sha256 is filled in by publish.
     """
 
@@ -99,6 +101,7 @@ class ModelCard:
     least_confidence: float = 0.0
     likeness: Likeness | None = None
     marks: MarkMap | None = None
+    pieces: SetPieces | None = None
     training_data: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=library_versions)
@@ -162,8 +165,10 @@ class ModelCard:
         return (json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
     def _format(self) -> int:
-        if self.marks:
+        if self.pieces:
             return FORMAT
+        if self.marks:
+            return WITHOUT_PIECES
         return WITHOUT_MARKS if self.likeness else WITHOUT_LIKENESS
 
     def _grading(self) -> dict[str, Any]:
@@ -187,6 +192,7 @@ class ModelCard:
             "weights_sha256": self.weights_sha256,
             **({"likeness": self.likeness.to_json()} if self.likeness else {}),
             **({"marks": dataclasses.asdict(self.marks)} if self.marks else {}),
+            **({"pieces": self.pieces.to_json()} if self.pieces else {}),
         }
 
 
@@ -194,7 +200,10 @@ def card_from_json(data: bytes, place: str) -> ModelCard:
     """The card that to_json wrote. Raises UserError, naming the place, for anything else."""
     try:
         told = read_json(data)
-        known, same_rules = told["format"] in (WITHOUT_LIKENESS, WITHOUT_MARKS, FORMAT), _same_rules(told)
+        known, same_rules = (
+            told["format"] in (WITHOUT_LIKENESS, WITHOUT_MARKS, WITHOUT_PIECES, FORMAT),
+            _same_rules(told),
+        )
         card = _card(told) if known and same_rules else None
     except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         _refuse(place, f"{MODEL_FILE} is damaged or was not written by samplecnn ({_one_line(error)}): train again")
@@ -213,7 +222,11 @@ def _same_rules(told: Mapping[str, Any]) -> bool:
 
 
 def _has_likeness(told: Mapping[str, Any]) -> bool:
-    return told["format"] == WITHOUT_MARKS or (told["format"] == FORMAT and "likeness" in told)
+    return told["format"] == WITHOUT_MARKS or (told["format"] >= WITHOUT_PIECES and "likeness" in told)
+
+
+def _has_marks(told: Mapping[str, Any]) -> bool:
+    return told["format"] == WITHOUT_PIECES or (told["format"] == FORMAT and "marks" in told)
 
 
 def _card(told: Mapping[str, Any]) -> ModelCard:
@@ -233,7 +246,8 @@ def _card(told: Mapping[str, Any]) -> ModelCard:
         cuts=tuple(float(cut) for cut in told["cuts"]),
         least_confidence=float(told["least_confidence"]),
         likeness=likeness_from_json(told["likeness"]) if _has_likeness(told) else None,
-        marks=MarkMap(**told["marks"]) if told["format"] == FORMAT else None,
+        marks=MarkMap(**told["marks"]) if _has_marks(told) else None,
+        pieces=set_pieces_from_json(told["pieces"]) if told["format"] == FORMAT else None,
         training_data=str(told["training_data"]),
         metrics=dict(told["metrics"]),
         versions=dict(told["versions"]),

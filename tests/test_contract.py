@@ -164,7 +164,19 @@ MARKS = {"mark", "mark_low", "mark_high"}  # only where the model learnt marks
 
 def test_what_a_recording_that_cannot_be_graded_lacks_is_null():
     nullable = {field.name for field in grades_schema(GRADES) if field.nullable}
-    assert nullable == {"grade", "score", "p_A", "p_B", "p_C", "confidence", *MARKS, "reason", "warning", *LATER}
+    assert nullable == {
+        "grade",
+        "score",
+        "p_A",
+        "p_B",
+        "p_C",
+        "confidence",
+        *MARKS,
+        "reason",
+        "warning",
+        "piece",
+        *LATER,
+    }
 
 
 def test_no_other_module_spells_a_column():

@@ -44,12 +44,14 @@ from samplecnn.pipelines.progress import Progress
 from samplecnn.pipelines.runtime import ray_session
 from samplecnn.pipelines.train import recording_set
 from samplecnn.recipe import NO_STARTER, SEGMENTS, FitSettings
+from samplecnn.set_pieces import SetPieces
 from samplecnn.starter import Starter, new_network, starter_for
 from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
 UNSTARTED = ", no starter"  # after the model's name: the same network from nothing, to show what the starter brings
+BY_PIECE = ", piece given"  # and judged beside others of its piece (set_pieces.py)
 BY_MEAN = ", mean of segments"  # the same again without what the whole recording tells
 FEATURES = {LOG_MEL: log_mel_features, ONSETS: onset_features}
 PROBE = "evaluation.probe"  # written and removed before any work; one that a kill left behind is written over
@@ -149,10 +151,21 @@ def _evaluated(
         found = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head, data.marks)
         predicted[name] = Predicted(found.probs_RG, found.grade_R, heard[name].cpu_s, found.graded_R, found.mark_RM)
     name = _grader(network_settings)
+    calibrating = (data.grade_R, data.group_CR, parted, grades, network_settings.head, data.marks, data.piece_R)
+    heard_R = [heard[name].heard.get(recording) for recording in data.judged]
+    found = calibrate(heard_R, *calibrating)
+    if found.shift:
+        by_piece = Predicted(found.probs_RG, found.grade_R, heard[name].cpu_s, found.graded_R, found.mark_RM)
+        predicted[name + BY_PIECE] = by_piece
     merge = _most_chosen(heard[name])
     # The model that is trained on all has one rule: what it is calibrated by must have been merged by the same.
     heard_R = [_merged_by(merge, heard[name], recording) for recording in data.judged]
     of_model = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head, data.marks)
+    of_piece = calibrate(heard_R, *calibrating)
+    pieces = None
+    if of_piece.shift:
+        cuts = tuple(of_piece.cuts_K.tolist())
+        pieces = SetPieces(of_piece.shift, cuts, of_piece.least_confidence, of_piece.marks)
     model = Model(
         name,
         data.fingerprint(network_settings, fit_settings, starter),
@@ -161,6 +174,7 @@ def _evaluated(
         tuple(of_model.cuts_K.tolist()),
         of_model.least_confidence,
         of_model.marks,
+        pieces,
     )
     chosen = Counter(merging.chosen for merging in heard[name].merging.values())
     told = ", ".join(f"{rule} ({count} recordings)" for rule, count in sorted(chosen.items()))

@@ -62,12 +62,13 @@ from samplecnn.contract import (
     WARNING,
     WEIGHT,
     grades_schema,
+    match_key,
     probabilities,
     segment_grades_schema,
 )
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.hearing import Hearing, own_device, own_threads
-from samplecnn.infer import BATCH, Grader, RecordingGrade, merge_windows
+from samplecnn.infer import BATCH, Grader, RecordingGrade, merge_windows, pieces_played, said_of_piece
 from samplecnn.merge import SegmentOutputs
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.outcome import Outcome, failed_text
@@ -92,17 +93,20 @@ def grade(
     *,
     new_only: bool = False,
     regrade: bool = False,
+    pieces: str | None = None,
     workers: int | None = None,
 ) -> Outcome:
     """Grade each recording's current version once with this model.
 
     new_only keeps what other models have graded, regrade grades it again; without either such grades refuse the run.
+    pieces: a table of who plays what, for a model that knows set pieces.
     Raises UserError for missing places, a grades folder of other recordings or grades, or both flags together.
     """
     if new_only and regrade:
         raise UserError("--new-only and --regrade contradict each other: give one of them")
     source, target = open_store(recordings), open_store(grades)
     card, network = model_folder.load(model)
+    played = pieces_played(pieces, card)
     commits = CommitLog(target, "grades")
     state = commits.state()
     settings = {"recordings": source.root, "grade_names": ",".join(reversed(card.grades))}
@@ -122,7 +126,7 @@ def grade(
     require_recordings(work, recordings)
     if not (new_only or regrade):
         _require_no_other_model(work, state, grades)
-    run = _Run(target, commits, state, card, settings)
+    run = _Run(target, commits, state, card, settings, played)
     run.restamp(work.touched)
     run.fail(work.failed, work.passed)
     if work.todo:
@@ -189,10 +193,17 @@ class _Run:
     """One run's way from rows of windows to committed grades, on the driver."""
 
     def __init__(
-        self, target: Store, commits: CommitLog, state: LogState, card: ModelCard, settings: dict[str, Any]
+        self,
+        target: Store,
+        commits: CommitLog,
+        state: LogState,
+        card: ModelCard,
+        settings: dict[str, Any],
+        played: Mapping[str, str],
     ) -> None:
         self._name = new_run()
         self._target, self._commits, self._state, self._card, self._settings = target, commits, state, card, settings
+        self._played = played
         self._rows: dict[str, dict[int, dict[str, Any]]] = {}  # of recordings that are not complete yet
         self._recordings: list[dict[str, Any]] = []
         self._segments: list[dict[str, Any]] = []
@@ -252,13 +263,16 @@ class _Run:
         item = {**meta["item"], MODEL_ID: self._card.model_id}
         try:
             sound = meta[SOUND]
-            graded = merge_windows(self._card, outputs, meta[PLAYING_S], None if sound is None else np.array(sound))
+            measures_M = None if sound is None else np.array(sound)
+            piece = self._played.get(match_key(item[RECORDING]))
+            graded = merge_windows(self._card, outputs, meta[PLAYING_S], measures_M, piece)
         except RecordingError as error:
             self._items.append(
                 {**failed_item(item[RECORDING], item[VERSION], item[STAMP], error), MODEL_ID: self._card.model_id}
             )
             return
-        self._recordings.append(self._recording_row(item, meta, graded))
+        warning = "; ".join(filter(None, (meta[WARNING], said_of_piece(piece, graded, self._card)))) or None
+        self._recordings.append(self._recording_row(item, {**meta, WARNING: warning}, graded))
         levels_SL = [levels_L for part in told for levels_L in part[LEVELS]]
         self._segments += self._segment_rows(item, start_s, levels_SL, outputs, graded)
         part = grades_folder.recordings_part(self._name, self._parts + 1)

@@ -12,10 +12,10 @@ import torch
 
 from samplecnn import model_folder
 from samplecnn.audio import Decoded, Decoder
-from samplecnn.contract import DURATION_S, RECORDING, WARNING, is_recording_name, spell_name
+from samplecnn.contract import DURATION_S, RECORDING, WARNING, is_recording_name, match_key, spell_name
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.hearing import Hearing, own_threads
-from samplecnn.infer import Grader, RecordingGrade
+from samplecnn.infer import Grader, RecordingGrade, pieces_played, said_of_piece
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.outcome import Outcome
 from samplecnn.segments import activity
@@ -38,20 +38,22 @@ class OneByOne:
     def __exit__(self, *_: object) -> None:
         self._decoder.close()
 
-    def grade(self, store: Store, entry: Entry) -> tuple[RecordingGrade, Decoded]:
-        """Its grade, and what was decoded. Raises RecordingError."""
+    def grade(self, store: Store, entry: Entry, piece: str | None = None) -> tuple[RecordingGrade, Decoded]:
+        """Its grade, and what was decoded. piece: what is played. Raises RecordingError."""
         with store.fetch(entry.name, entry.version, entry.stamp) as path:
             decoded = self._decoder.decode(path)
-        return self._grader.grade(decoded.samples_T, activity(decoded.frame_power_F)), decoded
+        return self._grader.grade(decoded.samples_T, activity(decoded.frame_power_F), piece), decoded
 
 
-def grade_few(recordings: Sequence[str], model: str, tell: Callable[[str], None]) -> Outcome:
-    """Grade these files, and the recordings in these folders; tell: takes one line a recording, as it is graded.
+def grade_few(recordings: Sequence[str], model: str, tell: Callable[[str], None], pieces: str | None = None) -> Outcome:
+    """Grade these files, and the recordings in these folders; tell: takes one line a recording, as it is graded;
+    pieces: a table of who plays what, names as they are within their folder.
 
     Raises UserError for a place that holds none, or is not there, before anything is graded.
     """
     found = [pair for place in recordings for pair in _recordings_of(place)]
     card, network = model_folder.load(model)
+    played = pieces_played(pieces, card)
     names = [spell_name(store.url(entry.name)) for store, entry in found]
     width = width_of(names)
     tell(heading(width))
@@ -59,13 +61,14 @@ def grade_few(recordings: Sequence[str], model: str, tell: Callable[[str], None]
     with OneByOne(card, network) as grader:
         for (store, entry), name in zip(found, names, strict=True):
             try:
-                one, decoded = grader.grade(store, entry)
+                piece = played.get(match_key(spell_name(entry.name)))
+                one, decoded = grader.grade(store, entry, piece)
             except RecordingError as error:
                 failed += 1
                 tell(failed_line(name, str(error), width))
                 continue
             graded += one.merged is not None
-            warning = "; ".join(decoded.warnings) or None
+            warning = "; ".join(filter(None, (*decoded.warnings, said_of_piece(piece, one, card)))) or None
             told = {RECORDING: name, DURATION_S: decoded.duration_s, WARNING: warning, **one.columns(card)}
             tell(grade_line(told, width))
     done = len(found) - failed

@@ -35,7 +35,8 @@ class Labelled:
     lean_R: how far each lies towards the next grade; group_CR: their groups by each column that splits keep apart; the
     first one's is the one that training parts by.
     weight_R: how much each counts in training; agreement: of the raters, where there are several; marks: where
-    people gave any; part_R: start and end, in s, of what was judged, None: the whole.
+    people gave any; part_R: start and end, in s, of what was judged, None: the whole; piece_R: what is played, "" where
+    that is not said.
     """
 
     folder: SegmentsFolder
@@ -49,6 +50,7 @@ class Labelled:
     agreement: Agreement | None
     marks: GivenMarks | None = None
     part_R: list[tuple[float, float] | None] = field(default_factory=list)
+    piece_R: list[str] = field(default_factory=list)
 
     @property
     def judged(self) -> list[str]:
@@ -117,6 +119,7 @@ def labelled(segments: str, labels: str, settings: LabelSettings) -> Labelled:
         grades=settings.names,
         agreement=told.agreement,
         part_R=[label.part for label in label_R],
+        piece_R=[label.piece for label in label_R],
         marks=_marks([label.mark for label in label_R], settings),
     )
 

@@ -143,6 +143,7 @@ def _calibrated(card: ModelCard, calibration: Calibration | None) -> ModelCard:
         cuts=calibration.cuts,
         least_confidence=calibration.least_confidence,
         marks=calibration.marks,
+        pieces=calibration.pieces,
         metrics={
             **card.metrics,
             "evaluation": calibration.evaluation,
@@ -160,8 +161,11 @@ def _told(calibration: Calibration | None) -> str:
 
 
 def _same(calibration: Calibration, card: ModelCard) -> bool:
-    one = calibration.merge, calibration.temperature, calibration.cuts, calibration.least_confidence, calibration.marks
-    return one == (card.merge, card.temperature, card.cuts, card.least_confidence, card.marks)
+    one, other = (
+        (known.merge, known.temperature, known.cuts, known.least_confidence, known.marks, known.pieces)
+        for known in (calibration, card)
+    )
+    return one == other
 
 
 def _settled(model: str, card: ModelCard, network: Hearing, calibration: Calibration | None, data: Labelled) -> str:

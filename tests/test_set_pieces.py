@@ -1,0 +1,130 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from samplecnn.calibration import Heard, calibrate
+from samplecnn.errors import UserError
+from samplecnn.folds import splits
+from samplecnn.marks import MarkMap
+from samplecnn.merge import Merged, expected_score, moved_along
+from samplecnn.set_pieces import (
+    SetPieces,
+    fit_shifts,
+    log_odds,
+    moved_by,
+    read_pieces,
+    set_pieces_from_json,
+)
+
+EQUAL_G = np.full(3, 1 / 3)
+
+
+def at(odds: float) -> Merged:
+    """A recording whose log odds are those of equal shares, so much moved."""
+    probs_G = moved_along(EQUAL_G, 1.0, odds)
+    return Merged(probs_G, expected_score(probs_G), np.ones(1))
+
+
+def corpus(offsets: dict[str, float], each: int, noise: float, seed: int = 0):
+    """(merged_R, grade_R, piece_R): log odds are one a grade, the piece's offset, and noise."""
+    rng = np.random.default_rng(seed)
+    grade_R = np.tile(np.arange(each) % 3, len(offsets))
+    piece_R = [piece for piece in offsets for _ in range(each)]
+    odds_R = grade_R - 1 + np.array([offsets[piece] for piece in piece_R]) + noise * rng.standard_normal(len(piece_R))
+    return [at(odds) for odds in odds_R.tolist()], grade_R, piece_R
+
+
+def test_a_piece_that_sounds_better_than_it_was_graded_is_moved_down_by_as_much():
+    shift = fit_shifts(*corpus({"nocturne": 1.5, "étude": -1.5, "fugue": 0.0}, each=30, noise=0.3))
+    assert shift == pytest.approx({"nocturne": -1.5, "étude": 1.5, "fugue": 0.0}, abs=0.15)
+    assert log_odds(moved_by(at(0.7), -0.5).probs_G) == pytest.approx(log_odds(at(0.2).probs_G))
+    assert moved_by(at(0.7), -0.5).score < at(0.7).score
+
+
+def test_what_grades_account_for_is_no_pieces_doing():
+    """Better players chose the one piece: it is graded higher, and sounds as much better."""
+    merged_R, grade_R, _ = corpus({"all": 0.0}, each=300, noise=0.2)
+    rng = np.random.default_rng(1)
+    piece_R = ["hard" if rng.random() < (grade + 1) / 4 else "easy" for grade in grade_R]
+    assert fit_shifts(merged_R, grade_R, piece_R) == pytest.approx({"hard": 0.0, "easy": 0.0}, abs=0.05)
+
+
+def test_the_fewer_recordings_the_less_a_piece_is_moved():
+    rare, often = ({f"{name} {n}": (-1.0) ** n for n in range(20)} for name in ("rare", "often"))
+    some, more = corpus(rare, each=3, noise=1.5), corpus(often, each=90, noise=1.5, seed=1)
+    shift = fit_shifts([*some[0], *more[0]], np.r_[some[1], more[1]], [*some[2], *more[2]])
+    of_rare, of_often = (np.mean([-shift[piece] * offset for piece, offset in of.items()]) for of in (rare, often))
+    assert of_often == pytest.approx(1, abs=0.1)
+    assert 0.3 < of_rare < 0.8
+
+
+def test_pieces_that_do_not_differ_are_not_moved():
+    moved = [fit_shifts(*corpus(dict.fromkeys("abcdef", 0.0), each=20, noise=1.0, seed=seed)) for seed in range(20)]
+    assert np.mean([max(map(abs, shift.values())) == 0 for shift in moved]) >= 0.3
+    assert np.mean([np.std(list(shift.values())) for shift in moved]) < 0.1
+
+
+def test_a_piece_is_known_from_three_recordings_on_and_pieces_are_two_at_least():
+    merged_R, grade_R, piece_R = corpus({"a": 1.0, "b": -1.0}, each=6, noise=0.1)
+    assert set(fit_shifts([*merged_R, at(0), at(0)], np.r_[grade_R, 0, 1], [*piece_R, "c", "c"])) == {"a", "b"}
+    assert fit_shifts(merged_R, grade_R, ["a"] * 12) == {}
+    assert fit_shifts(merged_R, grade_R, [""] * 12) == {}
+
+
+def test_calibration_moves_what_is_held_out_by_what_the_others_tell():
+    """Grades are thirds within each piece, and the network hears the piece louder than the playing."""
+    offsets = {"a": 4.0, "b": -4.0, "c": 0.0}
+    merged_R, grade_R, piece_R = corpus(offsets, each=30, noise=0.5)
+    heard_R = [
+        Heard(np.log(m.probs_G)[None].astype(np.float32), np.ones(1, np.float32), np.zeros(1), np.zeros(20))
+        for m in merged_R
+    ]
+    group_R = [f"player {n % 15}" for n in range(len(grade_R))]
+    parted = splits(grade_R, [group_R], 5, 0)
+    plain = calibrate(heard_R, grade_R, [group_R], parted, 3, "cross-entropy")
+    known = calibrate(heard_R, grade_R, [group_R], parted, 3, "cross-entropy", piece_R=piece_R)
+    assert plain.shift == {}
+    assert set(known.shift) == set(offsets)
+    assert (plain.grade_R == grade_R).mean() < 0.6
+    assert (known.grade_R == grade_R).mean() > 0.7
+    # A fold is moved by what the others tell: other grades in it change nothing of what it was moved by.
+    held_R = parted[0].held_R
+    other_R = np.where(held_R, 2 - grade_R, grade_R)
+    again = calibrate(heard_R, other_R, [group_R], parted, 3, "cross-entropy", piece_R=piece_R)
+    np.testing.assert_array_equal(again.probs_RG[held_R], known.probs_RG[held_R])
+
+
+def test_pieces_come_back_from_json():
+    pieces = SetPieces({"a": 0.5}, (0.3, 0.6), 0.4, MarkMap(10, 80, 5, 0, 100))
+    assert set_pieces_from_json(pieces.to_json()) == pieces
+    assert set_pieces_from_json(replace(pieces, marks=None).to_json()).marks is None
+    for damaged in ({}, {"a": float("nan")}):
+        with pytest.raises(ValueError, match="no number"):
+            set_pieces_from_json({**pieces.to_json(), "shift": damaged})
+
+
+def test_a_piece_may_be_spelled_in_either_way():
+    pieces = SetPieces({"\u00e9tude": 0.5}, (0.3, 0.6), 0.0)
+    assert pieces.knows("e\u0301tude")
+    assert not pieces.knows("etude")
+
+
+def test_a_table_of_pieces():
+    told = read_pieces(b"recording,piece\nann/a.wav,fugue\n./b.wav,\nc.wav,fugue\nc.wav,fugue\n", "pieces.csv")
+    assert told == {"ann/a.wav": "fugue", "c.wav": "fugue"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no pieces in it"),
+        ("recording\na.wav\n", "no column piece in recording"),
+        ("name,piece\na.wav,fugue\n", "no column recording in name,piece"),
+        ("recording,piece\n,fugue\n", "line 2: no recording named"),
+        ("recording,piece\na.wav,fugue\na.wav,waltz\n", "'a.wav' stands there with two pieces"),
+    ],
+)
+def test_a_table_of_pieces_that_cannot_be_meant_is_refused(text, words):
+    with pytest.raises(UserError, match=words):
+        read_pieces(text.encode(), "pieces.csv")
