@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo demo-gcs test test-cluster bench lint format constraints docs clean
+.PHONY: help setup demo demo-gcs test test-cluster bench bench-people lint format constraints docs clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -33,6 +33,9 @@ test-cluster: $(READY)  ## ray up, a worker, ray down: cluster.yaml on namespace
 
 bench: $(READY)  ## all benchmarks
 	$(BIN)/python -m benchmarks
+
+bench-people: $(READY)  ## real pianists rated by people: make bench-people PERCEPIANO=folder (docs/rated-playing.md)
+	$(BIN)/python -m benchmarks.people $(PERCEPIANO)
 
 lint: $(READY)  ## style, types and who imports whom
 	$(BIN)/ruff format --check .

@@ -27,6 +27,7 @@ SLOW = (
 BY_HAND = (
     "gpu",
     "not_playing",
+    "people",
     "rated",
     "scale",
     "short_playing",

@@ -76,7 +76,7 @@ def _row(task: tuple[str, str, str, bool, int]) -> tuple[str | float, ...]:
         score_R = _scores(recordings, parted, grader, started, seed)
     centred_R = _centred(score_R, parted, pieces)
     groups = [list(recordings.groups)]
-    figures = [_kappa(recordings.grade_R, x_R, parted, groups, seed) for x_R in (score_R, centred_R)]
+    figures = [kappa_by_shares(recordings.grade_R, x_R, parted, groups, seed) for x_R in (score_R, centred_R)]
     return (
         grader,
         "yes" if started else "no" if grader in NETWORKS else "-",
@@ -122,13 +122,22 @@ def _centred(score_R: Float64, parted: Sequence[Split], pieces: list[str]) -> Fl
     return centred_R
 
 
-def _kappa(
-    given_R: npt.NDArray[np.int64], score_R: Float64, parted: Sequence[Split], groups: list[list[str]], seed: int
+def kappa_by_shares(
+    given_R: npt.NDArray[np.int64],
+    score_R: Float64,
+    parted: Sequence[Split],
+    groups: list[list[str]],
+    seed: int,
+    other_R: Float64 | None = None,
 ) -> str:
-    stated_R = np.zeros_like(given_R)
+    """Kappa and its interval over groups, of scores cut at the shares that the players learnt from have in theirs.
+
+    other_R: scores that are cut, where they are not the same.
+    """
+    stated_R, told_R = np.zeros_like(given_R), score_R if other_R is None else other_R
     for split in parted:
         cuts_K = cuts_at_shares(score_R[split.learn_R], given_R[split.learn_R], len(GRADES))
-        stated_R[split.held_R] = (score_R[split.held_R, None] > cuts_K).sum(axis=1)
+        stated_R[split.held_R] = (told_R[split.held_R, None] > cuts_K).sum(axis=1)
     drawn = bootstrap_means(np.eye(len(given_R)), groups, np.random.default_rng(seed))[1:]  # how often each is drawn
     kappas = []
     for share_R in drawn:
