@@ -12,6 +12,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 pytest_plugins = [
     "tests.fixtures.browser",
+    "tests.fixtures.disk",
     "tests.fixtures.gcs",
     "tests.fixtures.jobs",
     "tests.fixtures.pianos",

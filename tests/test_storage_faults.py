@@ -3,11 +3,10 @@
 import itertools
 import json
 import os
-import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,24 +31,8 @@ DISK_BYTES = 256 * 1024
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of a quarter of a megabyte, mounted in a namespace of its own: that takes no rights on most machines."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = f'mount -t tmpfs -o size={DISK_BYTES} tmpfs "$0" && echo mounted && read line'
-    with subprocess.Popen(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, str(place)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
-        assert holder.stdin
-        assert holder.stdout
-        if holder.stdout.readline() != "mounted\n":
-            give_up = pytest.fail if "CI" in os.environ else pytest.skip
-            give_up("a small disk: this machine lets nobody mount one, neither in a namespace (unshare --user --mount)")
-        yield Path(f"/proc/{holder.pid}/root{place}")
-        holder.stdin.close()
+def small_disk(disk_of: Callable[[int], Path]) -> Path:
+    return disk_of(DISK_BYTES)
 
 
 @pytest.fixture

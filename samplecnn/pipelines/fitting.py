@@ -6,6 +6,7 @@ the place that the result goes to, never in it, and go when it is published.
 
 import logging
 import os
+import pickle
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -14,8 +15,17 @@ from typing import Any
 import ray
 import torch
 from pyarrow.fs import FileType, GcsFileSystem
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    Result,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import RayTrainError
 
 from samplecnn.errors import JobError, UserError
 from samplecnn.fit import EpochReport
@@ -59,6 +69,7 @@ def fit_on_workers(
         # A marker of the folder: where Ray's create_dir finds none, it makes those of all folders above it too, which
         # lie outside this place, and asks for the bucket (storage.buckets.get).
         checkpoints.put("", b"")
+    _drop_cut_off(filesystem, f"{base}/{run}")
     with ray_session() as cpus:
         gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
         workers = workers or max(1, gpus)
@@ -93,6 +104,31 @@ def fit_on_workers(
         if result.checkpoint is None:
             raise JobError(f"training ended without a checkpoint; {result.error or 'no reason was given'}")
         return _read_state(result.checkpoint)
+
+
+def _drop_cut_off(filesystem: Any, run: str) -> None:
+    """Have a run begin anew where its list of checkpoints, or the last of them, was cut off.
+
+    Ray writes both in place. A kill, a full disk or a power cut at that moment leaves half of one, over which Ray would
+    stumble at every try.
+    """
+    if filesystem.get_file_info(run).type == FileType.NotFound:
+        return
+    try:
+        found = Result.from_path(run, storage_filesystem=filesystem)
+    except RuntimeError:  # there is no list: it was ended before its first checkpoint
+        return
+    except RayTrainError as error:
+        why = str(error)
+    else:
+        try:
+            if found.checkpoint:
+                _read_state(found.checkpoint)
+            return
+        except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:  # torch's for half a file
+            why = str(error)
+    log.warning("the last checkpoint was cut off (%s): training begins anew", " ".join(why.split())[:200])
+    filesystem.delete_dir(run)
 
 
 def clear(checkpoints: Store) -> None:

@@ -62,6 +62,11 @@ def told_by_worker(error: Exception) -> JobError:
     ours = re.findall(r"^samplecnn\.errors\.\w+: (.+)$", str(error), re.MULTILINE)
     if ours:
         return JobError(ours[-1])
+    if "No space left on device" in str(error):
+        return JobError(
+            "a disk is full, that of the results or the one for temporary files: make room and run the same "
+            "command again"
+        )
     theirs = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception|Interrupt): .+)$", str(error), re.MULTILINE)
     last = theirs[-1] if theirs else f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     return JobError(f"a worker failed: {last} (--traceback shows where)")
