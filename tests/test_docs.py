@@ -1,14 +1,20 @@
 """What README and docs/ say exists, exists."""
 
+import importlib.util
 import re
+import runpy
+import shlex
 import subprocess
 import sys
 
 import pytest
 
+from samplecnn.flags import Flags
 from tests.fixtures.jobs import ROOT
 
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *(ROOT / "docs").glob("*.md")]
+)
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -26,6 +32,63 @@ def test_every_command_exists(page):
         assert target in targets, target
     for script in re.findall(r"(?<![\w/])(?:jobs|scripts)/\w+\.(?:py|sh)", text):
         assert (ROOT / script).exists(), script
+
+
+class Parsed(BaseException):
+    """A script has read its flags. No Exception: flags.run would take it for the end of a job."""
+
+
+def commands(text: str) -> list[str]:
+    """What a page tells people to run with Python, a line each."""
+    text = text.replace("\\\n", " ")
+    found = re.findall(r"python (?:(?:jobs|scripts)/\w+\.py|-m (?:benchmarks|tests)\.\w+)(?: [^`\n]*)?", text)
+    return [re.sub(r"\s+#.*", "", " ".join(command.split())) for command in found]
+
+
+def parse(words: list[str], patch: pytest.MonkeyPatch) -> None:
+    """Run a script up to where its flags are read, and the job that `cluster.py submit` names.
+
+    A command that is told in part, with ... in it, must only have flags that there are.
+    """
+    real = Flags.parse
+
+    def parsed(self, argv=None):
+        given = list(sys.argv[1:] if argv is None else argv)
+        if "..." in given:
+            known = self._parser._option_string_actions
+            assert [word for word in given if word.startswith("--") and word not in known] == []
+        else:
+            real(self, argv)
+        raise Parsed
+
+    with patch.context() as patched:
+        patched.setattr(Flags, "parse", parsed)
+        patched.setattr(sys, "argv", words)
+        with pytest.raises(Parsed):
+            runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+    if words[1:2] == ["submit"] and "--" in words:
+        parse([f"jobs/{words[2]}.py", *words[words.index("--") + 1 :]], patch)
+
+
+@every_page
+def test_every_command_is_understood(page, monkeypatch):
+    for command in commands(page.read_text(encoding="utf-8")):
+        words = shlex.split(command)[1:]
+        if words[0] == "-m":
+            assert importlib.util.find_spec(words[1]), command
+        elif len(words) > 1:  # else it is a name in a sentence
+            parse(words, monkeypatch)
+
+
+def test_a_command_that_is_not_understood_is_found(monkeypatch):
+    assert len(commands((ROOT / "README.md").read_text(encoding="utf-8"))) >= 10
+    assert commands("`python jobs/x.py --a \\\n  --b`, python -m tests.y") == [
+        "python jobs/x.py --a --b",
+        "python -m tests.y",
+    ]
+    for wrong in ("jobs/grade.py --recordings r --modle m", "jobs/erase.py --modle m ...", "scripts/cluster.py lunch"):
+        with pytest.raises((SystemExit, AssertionError)):
+            parse(shlex.split(wrong), monkeypatch)
 
 
 @every_page
