@@ -1,5 +1,6 @@
 """The commit log: one winner a number, each item once, whatever the order in which runs come to commit."""
 
+import contextlib
 import itertools
 import json
 import random
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from samplecnn.commits import (
@@ -33,6 +34,7 @@ from samplecnn.errors import JobError, LostRace, RecordingError, UserError
 from samplecnn.store import LocalStore, Store, open_store
 from tests.fixtures.gate import Fault
 from tests.fixtures.gcs import Gate, gcs_store
+from tests.fixtures.values import json_values
 
 SETTINGS = {"sample_rate": 500, "segment_s": 10.0, "hop_s": 10.0}
 
@@ -349,6 +351,17 @@ def test_a_hole_in_the_log_is_not_filled(store: Store) -> None:
         log.commit("r", SETTINGS, [done(name)])
     store.delete(manifest_name(2))
     with pytest.raises(JobError, match=r"000000002\.json: missing"):
+        CommitLog(store, "grades").state()
+
+
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_manifest_changed_anywhere_is_read_or_refused(store: Store, data: st.DataObject) -> None:
+    told = json.loads(_tampered(corrections=[corrected("a.wav")], erased={"key": "", "hashes": []}))
+    inside = data.draw(st.sampled_from([told, told["items"][0], told["parts"][0], told["corrections"][0]]))
+    inside[data.draw(st.sampled_from(sorted(inside)))] = data.draw(json_values)
+    store.put(manifest_name(1), json.dumps(told).encode())
+    with contextlib.suppress(JobError, UserError):  # any other error is a defect
         CommitLog(store, "grades").state()
 
 

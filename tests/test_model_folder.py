@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -9,6 +10,8 @@ import threading
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from samplecnn.architecture import NETWORK_NAMES, Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, WEIGHTS_FILE
@@ -24,6 +27,7 @@ from samplecnn.sound import MEASURES
 from samplecnn.store import LocalStore, open_store
 from samplecnn.trained_on import TrainedOn
 from tests.fixtures.gcs import gcs_store
+from tests.fixtures.values import json_values
 
 PLAN = Plan(segment_samples=500, stride=5, pools=(5, 5, 2, 2), widths=(4, 4, 4, 4, 8))
 CARD = ModelCard(
@@ -560,6 +564,16 @@ def test_metrics_that_are_no_numbers_are_found_before_anything_is_written(place)
         publish(place, dataclasses.replace(CARD, metrics={"kappa": float("nan")}), _weights())
     with pytest.raises(UserError, match="no model"):
         load(place)
+
+
+@given(data=st.data())
+def test_a_card_changed_anywhere_is_the_same_or_refused(data):
+    told = json.loads(dataclasses.replace(CARD, marks=MarkMap(0, 100, 5, 0, 100)).to_json())
+    places = [told, told["network"], told["network"]["plan"], told["merge"], told["activity"], told["marks"]]
+    inside = data.draw(st.sampled_from(places))
+    inside[data.draw(st.sampled_from(sorted(inside)))] = data.draw(json_values)
+    with contextlib.suppress(UserError):  # any other error is a defect
+        assert card_from_json(json.dumps(told).encode(), "m").model_id == told["model_id"]
 
 
 def test_the_card_round_trips_through_its_file_with_names_of_any_script():

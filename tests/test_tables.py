@@ -10,11 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samplecnn.contract import FAILURES_SCHEMA, grades_schema, segments_schema
+from samplecnn.commits import ITEMS_SCHEMA
+from samplecnn.contract import (
+    FAILURES_SCHEMA,
+    RECORDINGS_SCHEMA,
+    grades_schema,
+    latest_schema,
+    segment_grades_schema,
+    segments_schema,
+)
 from samplecnn.errors import UserError
 from samplecnn.tables import csv_bytes, csv_without, parquet_bytes, read_csv, read_parquet
 from tests.fixtures import HANGS_S
 from tests.fixtures.jobs import ROOT
+from tests.fixtures.values import rows
 
 # Text as cells hold it: read_csv strips spaces around a cell, and what a person cannot type is not stripped away.
 words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=6)
@@ -29,14 +38,25 @@ def test_text_survives_the_round_trip_through_csv(rows):
     assert [(row["recording"], row["message"]) for row in read] == rows
 
 
-@settings(deadline=None)
-@given(st.lists(st.fixed_dictionaries({name: st.text(max_size=9) for name in FAILURES_SCHEMA.names}), max_size=5))
-def test_rows_survive_the_round_trip_through_parquet(rows):
-    rows = [{key: text.encode("utf-8", "replace").decode() for key, text in row.items()} for row in rows]
-    table = pa.Table.from_pylist(rows, FAILURES_SCHEMA)
-    read = pq.read_table(io.BytesIO(parquet_bytes(table)))
-    assert read.to_pylist() == rows
-    assert read.schema.names == FAILURES_SCHEMA.names
+SCHEMAS = {
+    "segments": segments_schema(3, 500),
+    "recordings": RECORDINGS_SCHEMA,
+    "failures": FAILURES_SCHEMA,
+    "grades": grades_schema(("C", "B", "A")),
+    "latest": latest_schema(("C", "B", "A")),
+    "segment grades": segment_grades_schema(("C", "B", "A")),
+    "log": ITEMS_SCHEMA,
+}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+@given(data=st.data())
+def test_rows_of_the_contract_survive_the_round_trip_through_parquet(name, data):
+    schema, drawn = SCHEMAS[name], data.draw(rows(SCHEMAS[name]))
+    table = pa.Table.from_pylist(drawn, schema)
+    read = read_parquet(parquet_bytes(table))
+    assert read.schema.equals(schema)
+    assert read.to_pylist() == drawn
 
 
 def test_segments_are_plain_parquet_lists():
@@ -50,8 +70,27 @@ def test_segments_are_plain_parquet_lists():
 def test_csv_of_grades_is_what_a_person_reads():
     schema = grades_schema(("B", "A"))
     at = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
-    graded = ["=a.wav", "1", "A", 1 / 3, 0.75, 0.25, 0.75, 88.5, 80.0, 97.0, True, None, None, 4, 42.0, 40.0, -21.5]
-    silent = ["Größe, 2.wav", "1", *[None] * 8, False, "silent", None, 0, 3.5, 0.0, -120.0]
+    graded = [
+        "=a.wav",
+        "1",
+        "A",
+        1 / 3,
+        0.75,
+        0.25,
+        0.75,
+        88.5,
+        80.0,
+        97.0,
+        True,
+        None,
+        None,
+        "waltz",
+        4,
+        42.0,
+        40.0,
+        -21.5,
+    ]
+    silent = ["Größe, 2.wav", "1", *[None] * 8, False, "silent", None, None, 0, 3.5, 0.0, -120.0]
     graded, silent = ([*row, 44100, "m", at] for row in (graded, silent))
     rows = [dict(zip(schema.names, row, strict=True)) for row in (graded, silent)]
 
@@ -59,8 +98,8 @@ def test_csv_of_grades_is_what_a_person_reads():
 
     assert lines == [
         ",".join(schema.names),
-        "'=a.wav,1,A,0.333333,0.75,0.25,0.75,88.5,80,97,true,,,4,42,40,-21.5,44100,m,2026-01-02T03:04:05+00:00",
-        '"Größe, 2.wav",1,,,,,,,,,false,silent,,0,3.5,0,-120,44100,m,2026-01-02T03:04:05+00:00',
+        "'=a.wav,1,A,0.333333,0.75,0.25,0.75,88.5,80,97,true,,,waltz,4,42,40,-21.5,44100,m,2026-01-02T03:04:05+00:00",
+        '"Größe, 2.wav",1,,,,,,,,,false,silent,,,0,3.5,0,-120,44100,m,2026-01-02T03:04:05+00:00',
         "",
     ]
 
