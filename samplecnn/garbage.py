@@ -25,6 +25,8 @@ SNAPSHOTS_KEPT = 2  # the newest, and one for readers that listed the folder bef
 
 @dataclass(frozen=True, kw_only=True)
 class GarbageSettings:
+    """What a user decides about garbage."""
+
     safe_days: float = flag(7.0, "leave alone what was written within so many days")
 
     def __post_init__(self) -> None:

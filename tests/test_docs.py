@@ -91,6 +91,16 @@ def test_a_command_that_is_not_understood_is_found(monkeypatch):
             parse(shlex.split(wrong), monkeypatch)
 
 
+def test_every_module_has_its_place_in_the_picture_of_the_parts():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    whole = {path.stem if path.is_file() else f"{path.name}/" for path in (ROOT / "samplecnn").iterdir()}
+    for name in whole - {"__init__", "__pycache__/", "operations/", "pipelines/"}:
+        assert f"`{name}`" in text, name
+    for path in (ROOT / "samplecnn").glob("*/*.py"):
+        if path.parent.name in ("operations", "pipelines", "report", "performances") and path.stem != "__init__":
+            assert re.search(rf"\b{path.stem}\b", text), path
+
+
 @every_page
 def test_every_test_that_is_named_exists(page):
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))

@@ -64,7 +64,6 @@ class Faults:
 
 FAULTS = tuple(field.name for field in dataclasses.fields(Faults))
 GLOBAL_FAULTS = ("tempo_slide", "memory_slips_per_min", "slip_pause_s", "dynamics_fade")
-LOCAL_FAULTS = tuple(name for name in FAULTS if name not in GLOBAL_FAULTS)
 
 EXPERT = Faults(
     timing_noise_s=0.010,
