@@ -29,7 +29,7 @@ from ray.train.v2._internal.exceptions import RayTrainError
 
 from samplecnn.errors import JobError, UserError
 from samplecnn.fit import EpochReport
-from samplecnn.pipelines.journal import Followed, Journal
+from samplecnn.pipelines.journal import Followed, new_journal
 from samplecnn.pipelines.runtime import ray_session, told_by_worker
 from samplecnn.store import Store, open_store
 
@@ -75,7 +75,7 @@ def fit_on_workers(
         workers = workers or max(1, gpus)
         _require_room(workers, gpus, cpus)
         threads = _threads(workers, gpus)
-        journal = Journal.remote()  # type: ignore[attr-defined]
+        journal = new_journal()
         log.info("training on %d recordings with %d workers on %s", recordings, workers, "GPUs" if gpus else "CPUs")
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_LIMIT_S))
         trainer = TorchTrainer(

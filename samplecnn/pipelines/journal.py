@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,12 @@ class Journal:
 
     def since(self, count: int) -> list[str]:
         return self._lines[count:]
+
+
+def new_journal() -> Any:
+    """A journal on the driver's own machine: workers' machines go, and a training would end with the journal on one."""
+    here = ray.get_runtime_context().get_node_id()
+    return Journal.options(scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)).remote()  # type: ignore[attr-defined]
 
 
 class Followed:

@@ -16,7 +16,7 @@ from samplecnn.contract import PERFORMANCES_FILE, STARTER_FILE
 from samplecnn.errors import UserError
 from samplecnn.hearing import own_device, own_threads
 from samplecnn.performances.shards import read_performances, write_shard
-from samplecnn.pipelines.journal import Followed, Journal
+from samplecnn.pipelines.journal import Followed, new_journal
 from samplecnn.pipelines.progress import Progress
 from samplecnn.pipelines.runtime import ray_session
 from samplecnn.pretraining import Learnt, learn, publish
@@ -54,7 +54,7 @@ def pretrain(
         _perform(performances, firsts, settings, segments.sample_rate, seed, cpus)
         shards = [_shard(first) for first in firsts]
         gpu = int("GPU" in ray.cluster_resources()) / len(settings.taught)  # type: ignore[no-untyped-call]
-        journal = Journal.remote()  # type: ignore[attr-defined]
+        journal = new_journal()
         pending = [
             _teach.options(num_gpus=gpu).remote(performances, shards, segments, settings, name, seed, journal)
             for name in settings.taught
