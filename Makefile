@@ -27,7 +27,7 @@ test: $(READY)  ## all tests, two files at a time, the long ones of tests/jobs f
 	@scripts/install_browser.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-cluster: $(READY)  ## ray up, a worker, ray down: cluster.yaml on namespaces of this machine (Linux, root); installs sshd
+test-cluster: $(READY)  ## ray up, jobs whose workers go, ray down: our clusters on namespaces of this machine (Linux, root); installs sshd
 	@scripts/install_sshd.sh
 	$(BIN)/python -m pytest tests/cluster
 

@@ -18,21 +18,30 @@ TASK = "import ray, socket; ray.init(); print(ray.get(ray.remote(num_cpus=1)(lam
 WHY = "ray status; tail -n 40 /tmp/ray/session_latest/logs/monitor.*"
 
 
-def patched() -> Path:
-    """cluster.yaml with what a namespace lacks taken out: packages, their installation, drivers, the proxy for ssh."""
-    config = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
-    for key in ("ssh_proxy_use_node_id", "ssh_proxy_command"):
-        del config["auth"][key]
+def fitted(file: Path) -> dict:
+    """A cluster's file without what a namespace lacks: packages, their installation, drivers."""
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
     config["setup_commands"] = [
-        line for line in config["setup_commands"] if "apt-get" not in line and "pip" not in line
+        line
+        for line in config["setup_commands"]
+        if not any(lacking in line for lacking in ("apt-get", "pip", "nvidia-smi", "torch"))
     ]
     config["head_setup_commands"] = []
-    for node_type in config["available_node_types"].values():
-        if "worker_setup_commands" in node_type:
-            node_type["worker_setup_commands"] = config["setup_commands"]
     config["file_mounts"] = {
         there: here if here.startswith("~") else str(ROOT / here) for there, here in config["file_mounts"].items()
     }
+    return config
+
+
+def patched(cores: int = 8) -> Path:
+    """cluster.yaml, fitted, and without the proxy for ssh. cores: of a CPU worker."""
+    config = fitted(ROOT / "cluster.yaml")
+    for key in ("ssh_proxy_use_node_id", "ssh_proxy_command"):
+        del config["auth"][key]
+    config["available_node_types"]["cpu"]["resources"] = {"CPU": cores}
+    for node_type in config["available_node_types"].values():
+        if "worker_setup_commands" in node_type:
+            node_type["worker_setup_commands"] = config["setup_commands"]
     (HOME / "cluster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     return HOME / "cluster.yaml"
 

@@ -44,6 +44,9 @@ class Google:
         self.token = secrets.token_hex(16)
         self.lock = threading.RLock()
         self.addresses = iter(range(2, 250))
+        self.numbers: dict[str, int] = {}
+        self.going: set[str] = set()
+        self.notice = threading.Condition()
 
     def answer(self, method: str, named: dict[str, str], query: dict[str, str], body: Any) -> tuple[int, Any]:
         done = {"name": "operation", "status": "DONE", "done": True}
@@ -111,7 +114,11 @@ class Google:
         sh("ip", "link", "add", f"v{number}", "type", "veth", "peer", "name", "eth0", "netns", inner[0])
         sh("ip", "link", "set", f"v{number}", "master", "cloud", "up")
         assert process.stdout.readline() == b"up\n"
-        self.processes[name] = process
+        with (SHARED / "hosts").open(
+            "a", encoding="utf-8"
+        ) as hosts:  # Google's names; gloo takes its address from them
+            hosts.write(f"10.200.0.{number} {name}\n")
+        self.processes[name], self.numbers[name] = process, number
         interface = {**body["networkInterfaces"][0], "networkIP": f"10.200.0.{number}"}
         self.instances[name] = {**body, "status": "RUNNING", "labelFingerprint": "0", "networkInterfaces": [interface]}
 
@@ -121,6 +128,41 @@ class Google:
         process.kill()
         process.wait()
         del self.instances[name]
+
+    def cut(self, name: str) -> None:
+        """No packet comes or goes any more, and nobody is told."""
+        sh("ip", "link", "set", f"v{self.numbers[name]}", "down")
+
+    def give_notice(self, name: str) -> None:
+        """What Google's metadata server says some 30 s before a spot machine goes."""
+        with self.notice:
+            self.going.add(name)
+            self.notice.notify_all()
+
+    def cpu_s(self, name: str, words: str) -> float:
+        """Processor time of the living processes of a machine whose command holds these words."""
+        ticks = 0
+        try:
+            network = os.readlink(f"/proc/{self._first(name)}/ns/net")
+        except (KeyError, OSError, IndexError):  # the machine has just been deleted
+            return 0.0
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.readlink(process / "ns" / "net") == network and words in (process / "cmdline").read_text():
+                    ticks += sum(map(int, (process / "stat").read_text().rpartition(")")[2].split()[11:13]))
+            except OSError:  # it has ended
+                continue
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def read(self, name: str, path: str) -> str:
+        """A file of a machine, "" where there is none."""
+        file = Path(f"/proc/{self._first(name)}/root{path}")
+        return file.read_text(encoding="utf-8") if file.exists() else ""
+
+    def _first(self, name: str) -> str:
+        """The number, as this process sees it, of a machine's process 1."""
+        outer = self.processes[name].pid
+        return Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
 
 
 def serve(google: Google) -> None:
@@ -160,6 +202,27 @@ def serve(google: Google) -> None:
 
         do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = _any
 
+    class Metadata(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            """Whether the asker goes: at once where it knows another answer than the true one, else later."""
+            if "instance/preempted?" not in self.path:
+                self.send_error(404)
+                return
+            names = {f"10.200.0.{number}": name for name, number in [*google.numbers.items()]}
+            asker = names[self.client_address[0]]
+            known = dict(parse_qsl(urlsplit(self.path).query))["last_etag"]
+            with google.notice:
+                google.notice.wait_for(lambda: asker in google.going, timeout=60 if known == "stays" else 0)
+                goes = asker in google.going
+            self.send_response(200)
+            self.send_header("ETag", "goes" if goes else "stays")
+            self.end_headers()
+            self.wfile.write(b"TRUE" if goes else b"FALSE")
+
+    threading.Thread(target=ThreadingHTTPServer((GATEWAY, 80), Metadata).serve_forever, daemon=True).start()
     server = ThreadingHTTPServer((GATEWAY, 443), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(SHARED / "google.crt", SHARED / "google.key")
@@ -176,6 +239,7 @@ def enter() -> Google:
     for place in (HOME / ".ray", SHARED, Path("/run/sshd")):
         place.mkdir(parents=True)
     hosts = [f"{GATEWAY} {name}.googleapis.com" for name in (*DOCUMENTS, "oauth2")]
+    hosts.append(f"{GATEWAY} metadata.google.internal")
     # ubuntu before root, whose number it bears: ssh asks by number where its user's ~ is.
     for name, text in (
         ("hosts", "127.0.0.1 localhost\n" + "\n".join(hosts) + "\n"),
