@@ -1,7 +1,8 @@
 """Real pianists rated by people: how near do grades and marks come to what these people agree on?
 
 Question: takes of players never heard, in music that other players' recordings are known of, by what `train` does by
-default on rated excerpts and takes together (grades and marks), without and with the piece given (set_pieces.py).
+default on rated excerpts and takes together (grades and marks), without and with the piece given (set_pieces.py); and
+by the rhythm branch alone from nothing, by the recipe of earlier trials on these players (rate 3e-3, 10 epochs).
 Another piano: the same held-out takes, played by a sampled piano that nothing was learnt from.
 Baselines: rhythm and log-mel statistics with logistic regression, the piece given to them likewise. Ceiling: a grader
 that knew what the raters' means estimate (shared with PercePiano's ratings: docs/rated-playing.md).
@@ -11,7 +12,8 @@ shifts and the way to marks are those of the players learnt from.
     make bench-people PERCEPIANO=folder      (or python -m benchmarks.people FOLDER --work WORK)
 
 FOLDER holds takes/, takes.csv, excerpts/ and excerpts.csv. What is rendered and prepared is kept in WORK, and what a
-fold said too: the same command goes on where it was stopped. About three CPU hours; --quick tries 36 takes, one epoch.
+fold said too: the same command goes on where it was stopped. Half an hour a seed on two cores; --quick tries 36 takes
+for an epoch.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,7 @@ from benchmarks.trials import FEATURES
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.baselines import LOG_MEL, ONSETS, held_out_logistic
 from samplecnn.batches import RecordingSet, read_recordings
-from samplecnn.contract import GRADE, MARK, PERFORMER, PIECE, RECORDING
+from samplecnn.contract import GRADE, MARK, PERFORMER, PIECE, RECORDING, TAKE
 from samplecnn.cross_validation import hold_out
 from samplecnn.folds import Split, splits
 from samplecnn.hearing import own_threads
@@ -46,7 +49,7 @@ from samplecnn.metrics import evaluate_marks
 from samplecnn.performances.midi import RenderSettings, plan_renderings, render_recordings
 from samplecnn.pipelines.prepare import prepare
 from samplecnn.pipelines.runtime import ray_session
-from samplecnn.recipe import FitSettings
+from samplecnn.recipe import NO_STARTER, FitSettings
 from samplecnn.segment_folder import open_segments
 from samplecnn.segments import SegmentSettings
 from samplecnn.set_pieces import fit_shifts, moved_by
@@ -57,7 +60,9 @@ CEILING = 0.78
 KNOWN, OTHER = "fluidr3", "timgm"  # pianos
 TAKES, EXCERPTS, ELSEWHERE = "takes/", "excerpts/", "elsewhere/"  # folders of recordings; the last on the other piano
 QUICK_TAKES = 36
-MODEL = "default"
+MODEL, SCRATCH = "default", "rhythm from nothing"
+NETWORKS = (MODEL, SCRATCH)
+GRADERS = (*NETWORKS, ONSETS, LOG_MEL)
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
@@ -78,13 +83,13 @@ def main() -> None:
     tasks = [
         (segments, rows, grader, seed, number, args.work, args.quick)
         for seed in seeds
-        for grader in (MODEL, ONSETS, LOG_MEL)
-        for number in range(FOLDS if grader == MODEL else 1)
+        for grader in GRADERS
+        for number in range(FOLDS if grader in NETWORKS else 1)
     ]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
         said = list(pool.map(_said, tasks))
     table = []
-    for grader in (MODEL, ONSETS, LOG_MEL):
+    for grader in GRADERS:
         found = []
         for seed in seeds:
             scored: dict[str, list[float]] = {}
@@ -104,8 +109,9 @@ def main() -> None:
 
 
 def recordings_of(percepiano: str, work: str, quick: bool) -> list[dict[str, str]]:
-    """Render what is not there yet; a row a recording: recording, grade, mark, performer, piece (that of excerpts is
-    another than that of takes: their marks were not made together)."""
+    """Render what is not there yet; a row a recording: recording, grade, mark, performer, piece: of a take the music
+    that other players' takes of that number hold too, of an excerpt the work (marks of takes and excerpts were not made
+    together)."""
     found = []
     for folder, source, piano in ((TAKES, "takes", KNOWN), (EXCERPTS, "excerpts", KNOWN), (ELSEWHERE, "takes", OTHER)):
         table = os.path.join(percepiano, f"{source}.csv")
@@ -118,7 +124,7 @@ def recordings_of(percepiano: str, work: str, quick: bool) -> list[dict[str, str
         render_recordings(os.path.join(work, "recordings", folder), plan)
         for row in told:
             name = folder + os.path.splitext(row[RECORDING])[0] + ".flac"
-            piece = row[PIECE] + (" excerpts" if source == "excerpts" else "")
+            piece = row[PIECE] + (" excerpts" if source == "excerpts" else f" take {row[TAKE]}")
             found.append({RECORDING: name, GRADE: row[GRADE], MARK: row[MARK], PERFORMER: row[PERFORMER], PIECE: piece})
     return found
 
@@ -143,7 +149,8 @@ def _parted(recordings: RecordingSet, seed: int) -> list[Split]:
 def _said(task: tuple[str, list[dict[str, str]], str, int, int, str, bool]) -> dict[str, list[float]]:
     """Probabilities of each held-out recording, by name; of one fold, or of all for a baseline. Kept in work."""
     segments, rows, grader, seed, number, work, quick = task
-    key = hashlib.sha256(json.dumps([rows, grader, seed, number, segments, quick]).encode()).hexdigest()[:16]
+    taught = [[row[column] for column in (RECORDING, GRADE, MARK, PERFORMER)] for row in rows]
+    key = hashlib.sha256(json.dumps([taught, grader, seed, number, segments, quick]).encode()).hexdigest()[:16]
     kept = Path(work, "said", f"{key}.json")
     if kept.exists():
         return dict(json.loads(kept.read_text()))
@@ -152,11 +159,11 @@ def _said(task: tuple[str, list[dict[str, str]], str, int, int, str, bool]) -> d
         recordings = _read(segments, rows, own)
         known_R = np.array([not name.startswith(ELSEWHERE) for name in recordings.names])
         parted = [Split(split.learn_R & known_R, split.held_R) for split in _parted(recordings, seed)]
-        if grader != MODEL:
+        if grader not in NETWORKS:
             probs_RG = held_out_logistic(FEATURES[grader](recordings), recordings.grade_R, parted, 3)
             said = dict(zip(recordings.names, probs_RG.tolist(), strict=True))
         else:
-            said = _fold(recordings, parted[number], seed, quick)
+            said = _fold(recordings, parted[number], grader, seed, quick)
     kept.parent.mkdir(parents=True, exist_ok=True)
     partial = kept.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(said))
@@ -164,8 +171,13 @@ def _said(task: tuple[str, list[dict[str, str]], str, int, int, str, bool]) -> d
     return said
 
 
-def _fold(recordings: RecordingSet, split: Split, seed: int, quick: bool) -> dict[str, list[float]]:
-    fit, settings = FitSettings(epochs=1) if quick else FitSettings(), NetworkSettings()
+def _fold(recordings: RecordingSet, split: Split, grader: str, seed: int, quick: bool) -> dict[str, list[float]]:
+    fit, settings = FitSettings(), NetworkSettings()
+    if grader == SCRATCH:
+        fit = FitSettings(init=NO_STARTER, epochs=10, crops=8, learning_rate=3e-3)
+        settings = NetworkSettings(network="rhythm")
+    if quick:
+        fit = replace(fit, epochs=1)
     rate, plan = recordings.settings.sample_rate, plan_for(recordings.settings.segment_samples)
     starter = starter_for(fit.init, rate, plan)
     network, started = new_network(settings.network, plan, rate, 3, settings.head, starter, seed)
