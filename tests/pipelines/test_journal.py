@@ -1,7 +1,9 @@
 """Where a training's journal lies."""
 
+import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -20,11 +22,23 @@ journals = [new_journal() for _ in range(6)]
 ray.get([journal.add.remote("a line") for journal in journals])
 places = {actor["Address"]["NodeID"] for actor in ray._private.state.actors().values()}
 print(places == {ray.get_runtime_context().get_node_id()})
+ray.shutdown()
+cluster.shutdown()
 """
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_journal_lies_on_the_drivers_machine_not_on_a_workers_that_may_go():
-    done = subprocess.run([sys.executable, "-c", PLACES], capture_output=True, text=True, timeout=HANGS_S, check=False)
+    # A folder of its own: in the common one every other ray.init() of this machine would find this cluster and join it.
+    # A short one: a socket's path may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", PLACES],
+            env={**os.environ, "RAY_TMPDIR": folder},
+            capture_output=True,
+            text=True,
+            timeout=HANGS_S,
+            check=False,
+        )
     assert done.stdout.splitlines()[-1:] == ["True"], done.stderr
