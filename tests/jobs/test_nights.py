@@ -436,7 +436,7 @@ def test_an_upload_that_was_given_up_and_comes_late_changes_no_part(gate, bucket
 
     def run(*recordings: str) -> grading._Run:
         commits = CommitLog(target, "grades")
-        begun = grading._Run(target, commits, commits.state(), card, {"recordings": "raw", "grade_names": "A,B,C"})
+        begun = grading._Run(target, commits, commits.state(), card, {"recordings": "raw", "grade_names": "A,B,C"}, {})
         for recording in recordings:
             begun.take(heard(recording))
         return begun
