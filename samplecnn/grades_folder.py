@@ -268,6 +268,8 @@ def graded_by(store: Store, state: LogState) -> list[GradedBy]:
     """The models that have graded recordings of this folder, in the order of their first grades."""
     current = _current(state)
     by_all = _by_all(state, current)
+    if state.settings is None:  # nothing was ever graded here
+        return []
     schema = grades_schema(grades_of(state))
     return sorted(
         (_graded_by(store, model_id, by_all, current, schema) for model_id in pc.unique(by_all[MODEL_ID]).to_pylist()),

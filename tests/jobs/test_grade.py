@@ -358,3 +358,8 @@ def test_killed_at_any_moment_the_same_command_ends_in_the_same_grades(recording
     assert ended.returncode == 0, ended.stderr
     assert latest(grades) == latest(undisturbed)
     assert segment_rows(grades) == segment_rows(undisturbed)
+
+
+def test_grading_again_where_nothing_was_graded_is_grading(recordings, model, undisturbed, tmp_path):
+    grade(str(recordings[0]), str(model), str(tmp_path / "grades"), regrade=True, workers=1)
+    assert latest(tmp_path / "grades") == latest(undisturbed)
