@@ -6,14 +6,14 @@ by the rhythm branch alone from nothing, by the recipe of earlier trials on thes
 Another piano: the same held-out takes, played by a sampled piano that nothing was learnt from.
 Baselines: rhythm and log-mel statistics with logistic regression, the piece given to them likewise. Ceiling: a grader
 that knew what the raters' means estimate (shared with PercePiano's ratings: docs/rated-playing.md).
-Noise guard: seeds of folds, start and draws; 95 % intervals over players. Nothing is chosen on what is held out: cuts,
-shifts and the way to marks are those of the players learnt from.
+Noise guard: seeds of folds, start and draws; 95 % intervals over players. Cuts, shifts and the way to marks are those
+of the players learnt from; what was changed after a first look stands in docs/rated-playing.md.
 
     make bench-people PERCEPIANO=folder      (or python -m benchmarks.people FOLDER --work WORK)
 
 FOLDER holds takes/, takes.csv, excerpts/ and excerpts.csv. What is rendered and prepared is kept in WORK, and what a
-fold said too: the same command goes on where it was stopped. Half an hour a seed on two cores; --quick tries 36 takes
-for an epoch.
+fold said too: the same command goes on where it was stopped (after a change of the code begin with another WORK). Half
+an hour a seed on two cores; --quick tries 36 takes for an epoch.
 """
 
 import argparse
