@@ -38,3 +38,8 @@ class RecordingError(Exception):
 
 class LostRace(Exception):  # noqa: N818 - an answer of the store, not a fault
     """A conditional write found that another writer had been there first."""
+
+
+def one_line(message: object, most: int = 200) -> str:
+    """Another's message, an exception's most of all, for one line of ours; at most so many characters."""
+    return " ".join(str(message).split())[:most]

@@ -28,7 +28,7 @@ import samplecnn
 from samplecnn import contract
 from samplecnn.architecture import NETWORK_NAMES, NetworkSettings, Plan
 from samplecnn.contract import CURRENT, MODEL_FILE, TRAINED_ON_FILE, WEIGHTS_FILE
-from samplecnn.errors import JobError, LostRace, UserError
+from samplecnn.errors import JobError, LostRace, UserError, one_line
 from samplecnn.hearing import Hearing
 from samplecnn.likeness import Likeness, likeness_from_json
 from samplecnn.marks import MarkMap
@@ -430,4 +430,4 @@ def _refuse(place: str, why: str) -> NoReturn:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return one_line(f"{type(error).__name__}: {error}")

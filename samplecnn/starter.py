@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from samplecnn.architecture import NETWORK_NAMES, Plan
 from samplecnn.contract import STARTER_FILE, STARTER_WEIGHTS
-from samplecnn.errors import UserError
+from samplecnn.errors import UserError, one_line
 from samplecnn.hearing import Hearing
 from samplecnn.network.joined import RHYTHM_EMBEDDING, Joined, RhythmNetwork, build
 from samplecnn.ordinal import HEADS, SharedWeight
@@ -242,7 +242,7 @@ def load_starter(place: str) -> Starter:
     except FileNotFoundError:
         raise UserError(f"--init {place}: no starter there: let jobs/pretrain.py make one") from None
     except (ValueError, KeyError, TypeError, AttributeError, UserError, safetensors.SafetensorError) as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        why = one_line(f"{type(error).__name__}: {error}")
         raise UserError(
             f"--init {place}: its starter is damaged or of another version ({why}): pretrain again"
         ) from None

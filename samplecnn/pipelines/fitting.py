@@ -27,7 +27,7 @@ from ray.train import (
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import RayTrainError
 
-from samplecnn.errors import JobError, UserError
+from samplecnn.errors import JobError, UserError, one_line
 from samplecnn.fit import EpochReport
 from samplecnn.pipelines.journal import Followed, new_journal
 from samplecnn.pipelines.runtime import ray_session, told_by_worker
@@ -127,7 +127,7 @@ def _drop_cut_off(filesystem: Any, run: str) -> None:
             return
         except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:  # torch's for half a file
             why = str(error)
-    log.warning("the last checkpoint was cut off (%s): training begins anew", " ".join(why.split())[:200])
+    log.warning("the last checkpoint was cut off (%s): training begins anew", one_line(why))
     filesystem.delete_dir(run)
 
 

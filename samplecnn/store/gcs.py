@@ -27,7 +27,7 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from samplecnn.errors import JobError, LostRace, RecordingError, UserError
+from samplecnn.errors import JobError, LostRace, RecordingError, UserError, one_line
 from samplecnn.store.base import Blob, Entry, changed, room
 
 PAGE = 1000  # objects a page of a listing, the most that Google gives
@@ -233,7 +233,7 @@ class GcsStore:
         except (api.Forbidden, api.Unauthorized) as error:
             # Google's own sentence, out of the request's address and a reply in JSON or not.
             told = re.search(r': "?([^":]+ does not have storage\.\w+\.\w+ access)', error.message)
-            reason = told[1] if told else " ".join(error.message.split())[:300]
+            reason = told[1] if told else one_line(error.message, 300)
             raise UserError(f"{self.url(name)}: access denied ({reason}): grant this account the permission") from None
         except (auth.DefaultCredentialsError, auth.RefreshError):
             raise UserError(
@@ -241,7 +241,7 @@ class GcsStore:
                 "or set GOOGLE_APPLICATION_CREDENTIALS to a key file"
             ) from None
         except _UNANSWERED as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise JobError(
                 f"{self.url(name)}: the storage did not answer within {self.retry_s:.0f} s ({reason}): "
                 "run the same command again"
