@@ -20,7 +20,7 @@ from pyarrow import fs
 from torch import Tensor
 
 from samplecnn.contract import FRAMES_PER_S, RECORDING, SILENT_SEGMENT_ACTIVITY, frames_of, segments_schema
-from samplecnn.errors import JobError
+from samplecnn.errors import JobError, one_line
 from samplecnn.folds import holdout
 from samplecnn.labels import Label, judged_names
 from samplecnn.segments import (
@@ -76,9 +76,9 @@ class RecordingSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    def ranks(self) -> Float32:
-        """What is learnt, [R]: the grade, or a number between two grades."""
-        return self.grade_R.astype(np.float32) + self.lean_R
+    def ranks(self, rows: Sequence[int] | Int64) -> Float32:
+        """What is learnt of these, [len(rows)]: the grade, or a number between two grades."""
+        return self.grade_R[rows].astype(np.float32) + self.lean_R[rows]
 
     def waveform(self, i: int) -> Float32:
         """The samples of recording i, mapped from the file, at the level they were recorded with."""
@@ -195,7 +195,7 @@ def _shard(filesystem: fs.FileSystem, path: str, settings: SegmentSettings) -> d
     except FileNotFoundError:
         raise JobError(f"{path}: missing, though the log names it: {again}") from None
     except pa.ArrowInvalid as error:
-        raise JobError(f"{path}: damaged ({' '.join(str(error).split())[:200]}): {again}") from None
+        raise JobError(f"{path}: damaged ({one_line(error)}): {again}") from None
     for field in segments_schema(settings.segment_samples, settings.sample_rate):
         at = shard.schema.get_field_index(field.name)
         if at < 0 or shard.schema.field(at).type != field.type:
@@ -320,7 +320,7 @@ def batch(recordings: RecordingSet, items: Items) -> Batch:
         activity_B[row] = active_share(recordings.active_RF[i], start, end - start, rate)
     return Batch(
         torch.from_numpy(waveform_BT),
-        torch.from_numpy(recordings.ranks()[items.recording_N]),
+        torch.from_numpy(recordings.ranks(items.recording_N)),
         torch.from_numpy(recordings.weight_R[items.recording_N]),
         torch.from_numpy(activity_B),
         torch.from_numpy(items.key_N),

@@ -127,7 +127,7 @@ def _segments(
     heard = {i: listen(network, recordings, i, device) for i in range(len(recordings))}
     told = {i: one for i, one in heard.items() if one}
     segments_R = [one.segments(HEADS[head].probs(torch.from_numpy(one.outputs_SO)).numpy()) for one in told.values()]
-    return segments_R, recordings.ranks()[list(told)].astype(np.float64), [recordings.groups[i] for i in told]
+    return segments_R, recordings.ranks(list(told)).astype(np.float64), [recordings.groups[i] for i in told]
 
 
 def _by(rule: MergeRule, heard: Heard | None) -> Heard | None:

@@ -76,7 +76,7 @@ class SegmentGrades:
         if merged is None:
             return Examined(NO_NUMBER, 0.0, 0)
         given, stated = int(recordings.grade_R[i]), stated_grade(merged.probs_G)
-        rank_S = torch.full((len(windows),), float(recordings.ranks()[i]))
+        rank_S = torch.from_numpy(recordings.ranks([i] * len(windows)))
         loss_S = loss_between(self._head, said.outputs_SO, rank_S).double()
         return Examined(float((loss_S * torch.from_numpy(merged.weight_S)).sum()), float(stated == given), stated)
 
@@ -106,7 +106,7 @@ class RecordingGrades:
         if merged is None:
             return Examined(NO_NUMBER, 0.0, 0)
         given, stated = int(recordings.grade_R[i]), stated_grade(merged.probs_G)
-        rank_11 = torch.tensor([[float(recordings.ranks()[i])]])
+        rank_11 = torch.from_numpy(recordings.ranks([i]))[:, None]
         loss = float(_nats_between(torch.from_numpy(merged.probs_G)[None], rank_11))
         return Examined(loss, float(stated == given), stated)
 
