@@ -60,7 +60,7 @@ from samplecnn.contract import (
     latest_schema,
     segment_grades_schema,
 )
-from samplecnn.errors import JobError, UserError
+from samplecnn.errors import JobError, UserError, one_line
 from samplecnn.store import Store
 from samplecnn.tables import csv_bytes, parquet_bytes, read_parquet
 
@@ -232,9 +232,8 @@ def _part(store: Store, path: str, schema: pa.Schema) -> pa.Table:
         columns = [rows[f.name].cast(f.type) if f.name in kept else pa.nulls(len(rows), f.type) for f in schema]
         return pa.table(columns, schema=schema)
     except (pa.ArrowException, OSError) as error:  # OSError: pages that are damaged
-        told = " ".join(str(error).split())[:200]
         raise JobError(
-            f"{store.url(path)}: damaged, or no part of these grades ({told}): bring it back from a backup"
+            f"{store.url(path)}: damaged, or no part of these grades ({one_line(error)}): bring it back from a backup"
         ) from None
 
 
@@ -266,10 +265,10 @@ def write_views(
 
 def graded_by(store: Store, state: LogState) -> list[GradedBy]:
     """The models that have graded recordings of this folder, in the order of their first grades."""
-    current = _current(state)
-    by_all = _by_all(state, current)
     if state.settings is None:  # nothing was ever graded here
         return []
+    current = _current(state)
+    by_all = _by_all(state, current)
     schema = grades_schema(grades_of(state))
     return sorted(
         (_graded_by(store, model_id, by_all, current, schema) for model_id in pc.unique(by_all[MODEL_ID]).to_pylist()),
