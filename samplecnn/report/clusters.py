@@ -34,7 +34,7 @@ class Sketched:
 
 def sketched(segments: pa.Table, most: int = SEGMENTS_SHOWN) -> Sketched | None:
     """The sketches of the model that made most of them; None where there are too few to compare."""
-    kept = pc.and_(pc.is_valid(segments[SKETCH]), pc.greater(segments[WEIGHT], 0)).to_numpy()
+    kept = with_sketch_and_say(segments).to_numpy()
     models = np.array(segments[MODEL_ID].to_pylist(), object)
     names, counts = np.unique(models[kept].astype(str), return_counts=True)
     if not len(names):
@@ -48,11 +48,16 @@ def sketched(segments: pa.Table, most: int = SEGMENTS_SHOWN) -> Sketched | None:
     return Sketched(model, row_S, sketch_SK)
 
 
+def with_sketch_and_say(segments: pa.Table) -> pa.ChunkedArray:
+    """Which segments can be compared, [S]."""
+    return pc.and_(pc.is_valid(segments[SKETCH]), pc.greater(segments[WEIGHT], 0))
+
+
 def means_of_recordings(segments: pa.Table, model: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """(the row of the first segment, the mean sketch of its segments with a say, [R, K]) of the recordings that this
     model graded."""
-    says = pc.and_(pc.is_valid(segments[SKETCH]), pc.greater(segments[WEIGHT], 0))
-    row_S = np.flatnonzero(pc.and_(says, pc.equal(segments[MODEL_ID], model)).to_numpy())
+    of_model = pc.and_(with_sketch_and_say(segments), pc.equal(segments[MODEL_ID], model))
+    row_S = np.flatnonzero(of_model.to_numpy())
     chosen = segments.select([RECORDING, SKETCH]).take(pa.array(row_S))
     names = np.array(chosen[RECORDING].to_pylist(), object)
     first_R = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])

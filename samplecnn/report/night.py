@@ -26,11 +26,10 @@ from samplecnn.contract import (
     MODEL_ID,
     REASON,
     RECORDING,
-    SKETCH,
     VERSION,
-    WEIGHT,
 )
 from samplecnn.inputs import INPUTS, SCORES, inputs_of_grades
+from samplecnn.report.clusters import means_of_recordings, with_sketch_and_say
 from samplecnn.report.grading import GradesFolder
 
 # R recordings, K numbers of a sketch.
@@ -164,20 +163,13 @@ def label_next(folder: GradesFolder) -> pa.Table:
 def _novelty(folder: GradesFolder) -> Float64:
     """How far each recording's mean sketch lies from its nearest neighbours', [R]; NaN where that is not known."""
     novelty_R = np.full(len(folder.recordings), np.nan)
-    has_a_say = pc.greater(folder.segments[WEIGHT], 0)
-    segments = folder.segments.filter(pc.and_(pc.is_valid(folder.segments[SKETCH]), has_a_say))
-    if not len(segments):
-        return novelty_R
-    row_S = pc.index_in(segments[RECORDING], value_set=folder.recordings[RECORDING].combine_chunks()).to_numpy()
-    sketch_SK = np.stack(segments[SKETCH].to_numpy())
-    first_S = np.flatnonzero(np.diff(row_S, prepend=-1))
-    sums_RK = np.add.reduceat(sketch_SK.astype(np.float64), first_S)
-    mean_RK = sums_RK / np.diff(first_S, append=len(row_S))[:, None]
-    model_R = np.array(segments[MODEL_ID].to_pylist(), object)[first_S].astype(str)
-    for model in np.unique(model_R):
-        of_model = np.flatnonzero(model_R == model)
-        if len(of_model) <= NEIGHBOURS:
+    names = folder.recordings[RECORDING].combine_chunks()
+    segments = folder.segments.filter(with_sketch_and_say(folder.segments))
+    for model in pc.unique(segments[MODEL_ID]).to_pylist():
+        first_R, mean_RK = means_of_recordings(segments, model)
+        if len(first_R) <= NEIGHBOURS:
             continue
-        nearest = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(mean_RK[of_model])
-        novelty_R[row_S[first_S[of_model]]] = nearest.kneighbors()[0].mean(axis=1)
+        row_R = pc.index_in(segments[RECORDING].take(pa.array(first_R)), value_set=names).to_numpy()
+        nearest = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(mean_RK)
+        novelty_R[row_R] = nearest.kneighbors()[0].mean(axis=1)
     return novelty_R
