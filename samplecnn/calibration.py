@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
 
-from samplecnn.contract import match_key
 from samplecnn.folds import Split
 from samplecnn.marks import GivenMarks, MarkMap, half_of
 from samplecnn.merge import (
@@ -31,7 +30,7 @@ from samplecnn.merge import (
 )
 from samplecnn.metrics import SIGNIFICANT, confidence_p, stated_probability
 from samplecnn.ordinal import HEADS
-from samplecnn.set_pieces import fit_shifts, moved_by
+from samplecnn.set_pieces import beside, fit_shifts
 
 # R recordings, S segments of one, O outputs of the network, G grades (0 = worst).
 Float64 = npt.NDArray[np.float64]
@@ -170,9 +169,7 @@ def calibrate(
 
     mark_RM = np.full((len(heard_R), 3), np.nan)
 
-    def beside(one: Merged, i: int, shift: dict[str, float]) -> Merged:
-        piece = match_key(piece_R[i]) if piece_R else ""
-        return moved_by(one, shift[piece]) if piece in shift else one
+    pieces = [""] * len(heard_R) if piece_R is None else piece_R
 
     def fitted(rows: npt.NDArray[np.bool_]) -> _Fitted:
         chosen = [i for i in heard if rows[i]]
@@ -181,8 +178,8 @@ def calibrate(
         among = [heard[i] for i in chosen]
         temperature = fit_temperature(among, grade_R[chosen], head)
         found = merged(among, head, temperature)
-        shift = fit_shifts(found, grade_R[chosen], [piece_R[i] for i in chosen]) if piece_R else {}
-        found = [beside(one, i, shift) for i, one in zip(chosen, found, strict=True)]
+        shift = fit_shifts(found, grade_R[chosen], [pieces[i] for i in chosen])
+        found = [beside(one, pieces[i], shift) for i, one in zip(chosen, found, strict=True)]
         score_R = np.array([one.score for one in found])
         cuts_K = cuts_at_shares(score_R, grade_R[chosen], grades)
         said_R = np.array([stated_grade(one.probs_G, cuts_K) for one in found])
@@ -196,7 +193,7 @@ def calibrate(
         temperature, cuts_K, least, line, shift = fitted(split.learn_R)
         share_G = np.bincount(grade_R[split.learn_R], minlength=grades) / split.learn_R.sum()
         for i in np.flatnonzero(split.held_R).tolist():
-            one = beside(heard[i].merged(head, temperature), i, shift) if i in heard else None
+            one = beside(heard[i].merged(head, temperature), pieces[i], shift) if i in heard else None
             probs_RG[i] = one.probs_G if one else share_G
             stated_R[i] = stated_grade(probs_RG[i], cuts_K)
             graded_R[i] = i in heard and probs_RG[i, stated_R[i]] >= least

@@ -28,16 +28,15 @@ from samplecnn.contract import (
     SEGMENTS,
     probabilities,
 )
-from samplecnn.errors import RecordingError, UserError
+from samplecnn.errors import RecordingError
 from samplecnn.hearing import Hearing
 from samplecnn.merge import Merged, SegmentOutputs, stated_grade
 from samplecnn.model_folder import ModelCard
 from samplecnn.network.folded import folded
 from samplecnn.ordinal import HEADS
 from samplecnn.segments import Windows, audible_windows, seconds_of_playing, take
-from samplecnn.set_pieces import SetPieces, read_pieces, unknown
+from samplecnn.set_pieces import SetPieces, beside
 from samplecnn.sound import measures_of
-from samplecnn.store import read_file
 from samplecnn.tempo import course_of
 
 # S windows of one recording, b of them in a batch of BATCH, T samples, O outputs, E embedding, G grades (0 = worst).
@@ -152,7 +151,7 @@ def merge_windows(
             return _not_gradable(f"{UNLIKE}: {far}: {A_PERSON}", outputs)
     calibrated: ModelCard | SetPieces = card
     if piece is not None and card.pieces and card.pieces.knows(piece):
-        merged, calibrated = card.pieces.moved(merged, piece), card.pieces
+        merged, calibrated = beside(merged, piece, card.pieces.shift), card.pieces
     else:
         piece = None
     grade = stated_grade(merged.probs_G, calibrated.cuts)
@@ -207,23 +206,8 @@ class Grader:
         return probs_SG.numpy(), said.embedding_SE.numpy(), said.attention_S.double().numpy()
 
 
-def pieces_played(place: str | None, card: ModelCard) -> dict[str, str]:
-    """Which piece is played, by the recording's key (contract.match_key), of the table at a place; nothing without one.
-
-    Raises UserError for a table that cannot be meant, and for a model that knows no pieces.
-    """
-    if place is None:
-        return {}
-    if card.pieces is None:
-        raise UserError(
-            "--pieces: this model knows no set pieces: evaluate, and train with --evaluation, on labels that have a "
-            "column piece"
-        )
-    return read_pieces(read_file(place, "--pieces"), place)
-
-
-def said_of_piece(piece: str | None, graded: RecordingGrade, card: ModelCard) -> str | None:
-    """A remark on a recording of a piece that the model does not know."""
-    if piece is None or graded.merged is None or graded.piece is not None:
+def said_of_piece(piece: str | None, graded: RecordingGrade, known: SetPieces | None) -> str | None:
+    """A remark on a recording of a piece that the model does not know. known: what it knows of pieces."""
+    if piece is None or known is None or graded.merged is None or graded.piece is not None:
         return None
-    return unknown(piece, len(card.pieces.shift) if card.pieces else 0)
+    return f"graded without its piece: the model knows {len(known.shift)} pieces, and not {piece!r}"

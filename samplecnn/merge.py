@@ -185,12 +185,18 @@ def moved_along(probs_G: Float64, sharpness: float, moved: float | Float64) -> F
 
     probs_G: [..., G]; moved: one number, or [...].
     """
-    beyond_K = np.clip(1.0 - np.cumsum(probs_G, axis=-1)[..., :-1], LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
-    odds_K = sharpness * np.log(beyond_K / (1.0 - beyond_K)) + np.asarray(moved)[..., None]
+    odds_K = sharpness * log_odds(probs_G) + np.asarray(moved)[..., None]
     moved_K = 1.0 / (1.0 + np.exp(-odds_K))
     ends = [(0, 0)] * (moved_K.ndim - 1) + [(1, 1)]
     moved_G: Float64 = -np.diff(np.pad(moved_K, ends, constant_values=(1.0, 0.0)), axis=-1)
     return moved_G
+
+
+def log_odds(probs_G: Float64) -> Float64:
+    """Of being beyond each step between grades, [..., K]. probs_G: [..., G]."""
+    beyond_K = np.clip(1.0 - np.cumsum(probs_G, axis=-1)[..., :-1], LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
+    odds_K: Float64 = np.log(beyond_K / (1.0 - beyond_K))
+    return odds_K
 
 
 def weighted(probs_SG: Float64, weight_S: Float64) -> Merged | None:

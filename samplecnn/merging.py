@@ -51,7 +51,7 @@ def fit_rule(rule: T, segments_R: Sequence[SegmentOutputs], rank_R: Float64, fre
     nothing. Recordings that are silent must have been left out.
     """
     names = list(rule.features(segments_R[0])) if free is None else list(free)
-    mean_RG = np.stack([_mean(segments) for segments in segments_R])
+    mean_RG = np.stack([_probs(Mean(), segments) for segments in segments_R])
     told_RX = np.array([[rule.features(segments)[name] for name in names] for segments in segments_R])
     told_RX = told_RX.reshape(len(segments_R), len(names))
     centre_X, spread_X = told_RX.mean(axis=0), told_RX.std(axis=0)
@@ -61,9 +61,8 @@ def fit_rule(rule: T, segments_R: Sequence[SegmentOutputs], rank_R: Float64, fre
     def loss(parameters: Float64) -> float:
         sharpness, offset, weight_X = math.exp(parameters[0]), parameters[1], parameters[2:]
         moved_R = offset + scaled_RX @ weight_X
-        return float(_nats(moved_along(mean_RG, sharpness, moved_R), rank_R).sum()) + PENALTY * float(
-            weight_X @ weight_X
-        )
+        nats_R = _nats(moved_along(mean_RG, sharpness, moved_R), rank_R)
+        return float(nats_R.sum()) + PENALTY * float(weight_X @ weight_X)
 
     start = np.zeros(2 + len(names))
     bounds = [(math.log(LEAST_SHARPNESS), -math.log(LEAST_SHARPNESS)), (None, None)] + [(None, None)] * len(names)
@@ -154,15 +153,14 @@ def _parted(grade_R: Int64, group_R: list[str], seed: int) -> list[Split]:
     return []
 
 
-def _mean(segments: SegmentOutputs) -> Float64:
-    merged = Mean()(segments)
+def _probs(rule: MergeRule, segments: SegmentOutputs) -> Float64:
+    merged = rule(segments)
     assert merged is not None, "silent recordings are left out"
     return merged.probs_G
 
 
 def _losses(rule: MergeRule, segments_R: Sequence[SegmentOutputs], rank_R: Float64) -> Float64:
-    merged_R = [rule(segments) for segments in segments_R]
-    return _nats(np.stack([merged.probs_G for merged in merged_R if merged]), rank_R)
+    return _nats(np.stack([_probs(rule, segments) for segments in segments_R]), rank_R)
 
 
 def _nats(probs_RG: Float64, rank_R: Float64) -> Float64:

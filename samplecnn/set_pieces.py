@@ -16,7 +16,8 @@ import numpy.typing as npt
 from samplecnn.contract import PIECE, RECORDING, match_key, name_in_cell
 from samplecnn.errors import UserError
 from samplecnn.marks import MarkMap
-from samplecnn.merge import LEAST_PROBABILITY, Merged, expected_score, moved_along
+from samplecnn.merge import Merged, expected_score, log_odds, moved_along
+from samplecnn.store import read_file
 from samplecnn.tables import read_csv
 
 # R recordings, G grades (0 = worst), K steps between grades.
@@ -46,10 +47,6 @@ class SetPieces:
         """Was it judged by enough recordings?"""
         return match_key(piece) in self.shift
 
-    def moved(self, merged: Merged, piece: str) -> Merged:
-        """A recording of this piece, which is known, beside others of it."""
-        return moved_by(merged, self.shift[match_key(piece)])
-
     def to_json(self) -> dict[str, Any]:
         """For model.json and metrics.json."""
         return {**asdict(self), "shift": dict(self.shift), "cuts": list(self.cuts)}
@@ -60,6 +57,12 @@ def set_pieces_from_json(told: Mapping[str, Any]) -> SetPieces:
     shift = {str(piece): float(value) for piece, value in told["shift"].items()}
     marks = MarkMap(**told["marks"]) if told["marks"] else None
     return SetPieces(shift, tuple(map(float, told["cuts"])), float(told["least_confidence"]), marks)
+
+
+def beside(merged: Merged, piece: str, shift: Mapping[str, float]) -> Merged:
+    """A recording beside others of its piece; as it is where no shift is known of that ("": none is named)."""
+    key = match_key(piece)
+    return moved_by(merged, shift[key]) if key in shift else merged
 
 
 def moved_by(merged: Merged, shift: float) -> Merged:
@@ -83,7 +86,7 @@ def fit_shifts(merged_R: Sequence[Merged], grade_R: npt.NDArray[np.int64], piece
         return {}
     rows = np.flatnonzero(np.isin(key_R.astype(str), pieces))
     piece_N = np.searchsorted(pieces, key_R[rows].astype(str))
-    odds_N = np.array([log_odds(merged_R[row].probs_G) for row in rows.tolist()])
+    odds_N = np.array([mean_log_odds(merged_R[row].probs_G) for row in rows.tolist()])
     count_P = np.bincount(piece_N)
     given_N = grade_R[rows].astype(np.float64)
 
@@ -104,10 +107,9 @@ def fit_shifts(merged_R: Sequence[Merged], grade_R: npt.NDArray[np.int64], piece
     return dict(zip(pieces.tolist(), (-held_P * (mean_P - mean)).tolist(), strict=True))
 
 
-def log_odds(probs_G: Float64) -> float:
+def mean_log_odds(probs_G: Float64) -> float:
     """Of being beyond a step between grades, the mean over steps."""
-    beyond_K = np.clip(1.0 - np.cumsum(probs_G)[:-1], LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
-    return float(np.log(beyond_K / (1.0 - beyond_K)).mean())
+    return float(log_odds(probs_G).mean())
 
 
 def read_pieces(data: bytes, place: str) -> dict[str, str]:
@@ -129,6 +131,16 @@ def read_pieces(data: bytes, place: str) -> dict[str, str]:
     return found
 
 
-def unknown(piece: str, known: int) -> str:
-    """What is said of a recording whose piece the model cannot judge it beside."""
-    return f"graded without its piece: the model knows {known} pieces, and not {piece!r}"
+def pieces_played(place: str | None, known: SetPieces | None) -> dict[str, str]:
+    """Which piece is played, as read_pieces has it, of the table at a place; nothing without one.
+
+    known: of the model. Raises UserError for a table that cannot be meant, and for a model that knows no pieces.
+    """
+    if place is None:
+        return {}
+    if known is None:
+        raise UserError(
+            "--pieces: this model knows no set pieces: evaluate, and train with --evaluation, on labels that have a "
+            "column piece"
+        )
+    return read_pieces(read_file(place, "--pieces"), place)

@@ -11,7 +11,7 @@ from samplecnn.merge import Merged, expected_score, moved_along
 from samplecnn.set_pieces import (
     SetPieces,
     fit_shifts,
-    log_odds,
+    mean_log_odds,
     moved_by,
     read_pieces,
     set_pieces_from_json,
@@ -38,7 +38,7 @@ def corpus(offsets: dict[str, float], each: int, noise: float, seed: int = 0):
 def test_a_piece_that_sounds_better_than_it_was_graded_is_moved_down_by_as_much():
     shift = fit_shifts(*corpus({"nocturne": 1.5, "étude": -1.5, "fugue": 0.0}, each=30, noise=0.3))
     assert shift == pytest.approx({"nocturne": -1.5, "étude": 1.5, "fugue": 0.0}, abs=0.15)
-    assert log_odds(moved_by(at(0.7), -0.5).probs_G) == pytest.approx(log_odds(at(0.2).probs_G))
+    assert mean_log_odds(moved_by(at(0.7), -0.5).probs_G) == pytest.approx(mean_log_odds(at(0.2).probs_G))
     assert moved_by(at(0.7), -0.5).score < at(0.7).score
 
 

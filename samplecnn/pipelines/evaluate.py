@@ -18,7 +18,8 @@ from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, ONSETS, OUTER, held_out_lo
 from samplecnn.baselines.log_mel import LogMelCNN, log_mel_features
 from samplecnn.baselines.onsets import onset_features
 from samplecnn.baselines.outer import FEATURE_COLUMNS, outer_features
-from samplecnn.calibration import Heard, calibrate, stated_by_shares
+from samplecnn.batches import RecordingSet
+from samplecnn.calibration import Calibrated, Heard, calibrate, stated_by_shares
 from samplecnn.contract import METRICS_CSV, RECORDING
 from samplecnn.cross_validation import HeldOut, hold_out
 from samplecnn.errors import UserError
@@ -146,24 +147,19 @@ def _evaluated(
         OUTER: _regressed(data, parted, outer_RF, outer_cpu_s),
         **{name: _regressed(data, parted, *ray.get(of_name)) for name, of_name in features.items()},
     }
-    for name in heard:
-        heard_R = [heard[name].heard.get(recording) for recording in data.judged]
-        found = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head, data.marks)
-        predicted[name] = Predicted(found.probs_RG, found.grade_R, heard[name].cpu_s, found.graded_R, found.mark_RM)
+    calibrating = (data.grade_R, data.group_CR, parted, grades, network_settings.head, data.marks)
+    said = {name: [pooled.heard.get(recording) for recording in data.judged] for name, pooled in heard.items()}
+    for name, heard_R in said.items():
+        predicted[name] = _calibrated(calibrate(heard_R, *calibrating), heard[name].cpu_s)
     name = _grader(network_settings)
-    calibrating = (data.grade_R, data.group_CR, parted, grades, network_settings.head, data.marks, data.piece_R)
-    heard_R = [heard[name].heard.get(recording) for recording in data.judged]
-    found = calibrate(heard_R, *calibrating)
-    if found.shift:
-        by_piece = Predicted(found.probs_RG, found.grade_R, heard[name].cpu_s, found.graded_R, found.mark_RM)
-        predicted[name + BY_PIECE] = by_piece
     merge = _most_chosen(heard[name])
     # The model that is trained on all has one rule: what it is calibrated by must have been merged by the same.
     heard_R = [_merged_by(merge, heard[name], recording) for recording in data.judged]
-    of_model = calibrate(heard_R, data.grade_R, data.group_CR, parted, grades, network_settings.head, data.marks)
-    of_piece = calibrate(heard_R, *calibrating)
+    of_model = calibrate(heard_R, *calibrating)
     pieces = None
-    if of_piece.shift:
+    if any(data.piece_R) and (found := calibrate(said[name], *calibrating, data.piece_R)).shift:
+        predicted[name + BY_PIECE] = _calibrated(found, heard[name].cpu_s)
+        of_piece = calibrate(heard_R, *calibrating, data.piece_R)
         cuts = tuple(of_piece.cuts_K.tolist())
         pieces = SetPieces(of_piece.shift, cuts, of_piece.least_confidence, of_piece.marks)
     model = Model(
@@ -202,6 +198,10 @@ def _evaluated(
         data.part_R if any(data.part_R) else None,
     )
     return score_graders(task, predicted, model, described)
+
+
+def _calibrated(found: Calibrated, cpu_s: float) -> Predicted:
+    return Predicted(found.probs_RG, found.grade_R, cpu_s, found.graded_R, found.mark_RM)
 
 
 def _heard(
@@ -279,6 +279,12 @@ def _regressed(data: Labelled, parted: list[Split], features_RF: Float64, cpu_s:
     return Predicted(probs_RG, stated_R, cpu_s + time.process_time() - started)
 
 
+def _rows_of(data: Labelled, recordings: RecordingSet) -> npt.NDArray[np.int64]:
+    """Where the recordings that were read stand among all labelled ones: silent ones are left out of the set."""
+    row = {recording: i for i, recording in enumerate(data.judged)}
+    return np.array([row[recording] for recording in recordings.names], np.int64)
+
+
 @ray.remote(num_cpus=1, max_retries=FOLD_RETRIES)
 def _features(data: Labelled, name: str) -> tuple[Float64, float]:
     """The features of all recordings that a linear grader hears, those of silent ones NaN; and what they cost in CPU
@@ -289,8 +295,7 @@ def _features(data: Labelled, name: str) -> tuple[Float64, float]:
         started = time.process_time()
         found_RF = FEATURES[name](recordings)
         features_RF = np.full((len(data.recordings), found_RF.shape[1]), np.nan)
-        judged = data.judged
-        features_RF[[judged.index(name) for name in recordings.names]] = found_RF
+        features_RF[_rows_of(data, recordings)] = found_RF
         return features_RF, time.process_time() - started
 
 
@@ -308,8 +313,7 @@ def _hold_out(
     own_threads(1)  # one core a fit, and the same result however many run at once
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
-        row = {recording: i for i, recording in enumerate(data.judged)}
-        rows_R = np.array([row[recording] for recording in recordings.names])  # silent ones are left out
+        rows_R = _rows_of(data, recordings)
         if name == LOG_MEL_CNN:
             settings = replace(settings, learn_from=SEGMENTS)  # a baseline, as published
         network, started = _network(name, data, network_settings, starter, seed, settings.attention)

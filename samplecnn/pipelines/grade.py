@@ -68,7 +68,7 @@ from samplecnn.contract import (
 )
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.hearing import Hearing, own_device, own_threads
-from samplecnn.infer import BATCH, Grader, RecordingGrade, merge_windows, pieces_played, said_of_piece
+from samplecnn.infer import BATCH, Grader, RecordingGrade, merge_windows, said_of_piece
 from samplecnn.merge import SegmentOutputs
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.outcome import Outcome, failed_text
@@ -77,6 +77,7 @@ from samplecnn.pipelines.progress import Progress
 from samplecnn.pipelines.runtime import ray_session, require_recordings
 from samplecnn.pipelines.windows import COURSE_FEATURES, SOUND, WindowCutter
 from samplecnn.recordings import Item, Plan, plan
+from samplecnn.set_pieces import pieces_played
 from samplecnn.sketch import sketch
 from samplecnn.store import Store, open_store
 from samplecnn.tables import parquet_bytes
@@ -106,7 +107,7 @@ def grade(
         raise UserError("--new-only and --regrade contradict each other: give one of them")
     source, target = open_store(recordings), open_store(grades)
     card, network = model_folder.load(model)
-    played = pieces_played(pieces, card)
+    played = pieces_played(pieces, card.pieces)
     commits = CommitLog(target, "grades")
     state = commits.state()
     settings = {"recordings": source.root, "grade_names": ",".join(reversed(card.grades))}
@@ -271,7 +272,7 @@ class _Run:
                 {**failed_item(item[RECORDING], item[VERSION], item[STAMP], error), MODEL_ID: self._card.model_id}
             )
             return
-        warning = "; ".join(filter(None, (meta[WARNING], said_of_piece(piece, graded, self._card)))) or None
+        warning = "; ".join(filter(None, (meta[WARNING], said_of_piece(piece, graded, self._card.pieces)))) or None
         self._recordings.append(self._recording_row(item, {**meta, WARNING: warning}, graded))
         levels_SL = [levels_L for part in told for levels_L in part[LEVELS]]
         self._segments += self._segment_rows(item, start_s, levels_SL, outputs, graded)

@@ -15,10 +15,11 @@ from samplecnn.audio import Decoded, Decoder
 from samplecnn.contract import DURATION_S, RECORDING, WARNING, is_recording_name, match_key, spell_name
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.hearing import Hearing, own_threads
-from samplecnn.infer import Grader, RecordingGrade, pieces_played, said_of_piece
+from samplecnn.infer import Grader, RecordingGrade, said_of_piece
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.outcome import Outcome
 from samplecnn.segments import activity
+from samplecnn.set_pieces import pieces_played
 from samplecnn.store import Entry, Store, open_store, store_of_file
 from samplecnn.terminal import failed_line, grade_line, heading, width_of
 
@@ -53,7 +54,7 @@ def grade_few(recordings: Sequence[str], model: str, tell: Callable[[str], None]
     """
     found = [pair for place in recordings for pair in _recordings_of(place)]
     card, network = model_folder.load(model)
-    played = pieces_played(pieces, card)
+    played = pieces_played(pieces, card.pieces)
     names = [spell_name(store.url(entry.name)) for store, entry in found]
     width = width_of(names)
     tell(heading(width))
@@ -68,7 +69,7 @@ def grade_few(recordings: Sequence[str], model: str, tell: Callable[[str], None]
                 tell(failed_line(name, str(error), width))
                 continue
             graded += one.merged is not None
-            warning = "; ".join(filter(None, (*decoded.warnings, said_of_piece(piece, one, card)))) or None
+            warning = "; ".join(filter(None, (*decoded.warnings, said_of_piece(piece, one, card.pieces)))) or None
             told = {RECORDING: name, DURATION_S: decoded.duration_s, WARNING: warning, **one.columns(card)}
             tell(grade_line(told, width))
     done = len(found) - failed
