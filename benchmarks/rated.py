@@ -76,7 +76,10 @@ def _row(task: tuple[str, str, str, bool, int]) -> tuple[str | float, ...]:
         score_R = _scores(recordings, parted, grader, started, seed)
     centred_R = _centred(score_R, parted, pieces)
     groups = [list(recordings.groups)]
-    figures = [kappa_by_shares(recordings.grade_R, x_R, parted, groups, seed) for x_R in (score_R, centred_R)]
+    given_R = recordings.grade_R
+    figures = [
+        kappa_over(given_R, stated_at_shares(given_R, x_R, parted), groups, seed) for x_R in (score_R, centred_R)
+    ]
     return (
         grader,
         "yes" if started else "no" if grader in NETWORKS else "-",
@@ -122,15 +125,10 @@ def _centred(score_R: Float64, parted: Sequence[Split], pieces: list[str]) -> Fl
     return centred_R
 
 
-def kappa_by_shares(
-    given_R: npt.NDArray[np.int64],
-    score_R: Float64,
-    parted: Sequence[Split],
-    groups: list[list[str]],
-    seed: int,
-    other_R: Float64 | None = None,
-) -> str:
-    """Kappa and its interval over groups, of scores cut at the shares that the players learnt from have in theirs.
+def stated_at_shares(
+    given_R: npt.NDArray[np.int64], score_R: Float64, parted: Sequence[Split], other_R: Float64 | None = None
+) -> npt.NDArray[np.int64]:
+    """Scores cut where those that their split learns from hold the shares of the grades given.
 
     other_R: scores that are cut, where they are not the same.
     """
@@ -138,6 +136,13 @@ def kappa_by_shares(
     for split in parted:
         cuts_K = cuts_at_shares(score_R[split.learn_R], given_R[split.learn_R], len(GRADES))
         stated_R[split.held_R] = (told_R[split.held_R, None] > cuts_K).sum(axis=1)
+    return stated_R
+
+
+def kappa_over(
+    given_R: npt.NDArray[np.int64], stated_R: npt.NDArray[np.int64], groups: list[list[str]], seed: int
+) -> str:
+    """Kappa and its interval over groups."""
     drawn = bootstrap_means(np.eye(len(given_R)), groups, np.random.default_rng(seed))[1:]  # how often each is drawn
     kappas = []
     for share_R in drawn:

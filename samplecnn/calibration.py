@@ -8,7 +8,7 @@ without whatever shares a performer or piece with it where splits keep those apa
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
 
+from samplecnn.contract import match_key
 from samplecnn.folds import Split
 from samplecnn.marks import GivenMarks, MarkMap, half_of
 from samplecnn.merge import (
@@ -30,7 +31,7 @@ from samplecnn.merge import (
 )
 from samplecnn.metrics import SIGNIFICANT, confidence_p, stated_probability
 from samplecnn.ordinal import HEADS
-from samplecnn.set_pieces import beside, fit_shifts
+from samplecnn.set_pieces import fit_shifts, moved_by
 
 # R recordings, S segments of one, O outputs of the network, G grades (0 = worst).
 Float64 = npt.NDArray[np.float64]
@@ -125,28 +126,36 @@ def least_confidence(
 class Calibrated:
     """probs_RG: of each recording at the temperature of those that its split learns from, grade_R: stated by the cuts
     that these ask for, graded_R: is it as sure as these ask? mark_RM: mark, least and most by these, no numbers where
-    it cannot be graded. temperature, cuts_K, least_confidence, marks, shift: of all of them together, the model's that
-    is trained on all; mark_RM and marks None where no marks were given; shift: of pieces, by their keys."""
+    it cannot be graded. temperature, cuts_K, least_confidence, marks: of all of them together, the model's that is
+    trained on all; mark_RM and marks None where no marks were given; beside_R: was it judged beside others of its
+    piece?"""
 
     probs_RG: Float64
     grade_R: npt.NDArray[np.int64]
     graded_R: npt.NDArray[np.bool_]
+    beside_R: npt.NDArray[np.bool_]
     temperature: float
     cuts_K: Float64
     least_confidence: float
     marks: MarkMap | None = None
     mark_RM: Float64 | None = None
-    shift: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Played:
+    """piece_R: what is played, "" where that is not said; learnt_K: of each split, what its network says of recordings
+    that it learnt from, by their row: beside these the split's others are judged (set_pieces.py)."""
+
+    piece_R: Sequence[str]
+    learnt_K: Sequence[Mapping[int, Heard]]
 
 
 class _Fitted(NamedTuple):
     """What some recordings ask for, as Calibrated has it."""
 
-    temperature: float
     cuts_K: Float64
     least_confidence: float
     marks: MarkMap | None
-    shift: dict[str, float]
 
 
 def calibrate(
@@ -157,55 +166,68 @@ def calibrate(
     grades: int,
     head: str,
     given: GivenMarks | None = None,
-    piece_R: Sequence[str] | None = None,
+    played: Played | None = None,
 ) -> Calibrated:
     """Out-of-fold probabilities, calibrated without peeking. heard_R: None where a recording cannot be graded; it gets
     the shares of the grades that its split learns from. group_CR: by each column that the splits keep apart;
-    given: the marks, where people gave any; piece_R: what is played, where recordings are to be judged beside others of
-    their piece (set_pieces.py)."""
+    given: the marks, where people gave any; played: where recordings are to be judged beside others of their piece."""
     probs_RG, stated_R = np.zeros((len(heard_R), grades)), np.zeros(len(heard_R), np.int64)
     graded_R = np.zeros(len(heard_R), np.bool_)
     heard = {i: heard for i, heard in enumerate(heard_R) if heard is not None}
 
     mark_RM = np.full((len(heard_R), 3), np.nan)
+    # One temperature for each split, of what it learns from, and the last of all recordings.
+    rows_K = [*(split.learn_R for split in parted), np.ones(len(heard_R), np.bool_)]
+    among_K = [[i for i in heard if rows_R[i]] for rows_R in rows_K]
+    temperature_K = [fit_temperature([heard[i] for i in among], grade_R[among], head) for among in among_K]
+    shift_R = np.full(len(heard_R), np.nan)
+    if played:
+        for split, learnt, temperature in zip(parted, played.learnt_K, temperature_K[:-1], strict=True):
+            shift_R[split.held_R] = _shifts(played.piece_R, learnt, grade_R, head, temperature)[split.held_R]
+    beside_R = np.isfinite(shift_R)
 
-    pieces = [""] * len(heard_R) if piece_R is None else piece_R
+    def merged_beside(rows: Sequence[int], temperature: float) -> list[Merged]:
+        found = merged([heard[i] for i in rows], head, temperature)
+        return [moved_by(one, shift_R[i]) if beside_R[i] else one for i, one in zip(rows, found, strict=True)]
 
-    def fitted(rows: npt.NDArray[np.bool_]) -> _Fitted:
-        chosen = [i for i in heard if rows[i]]
-        if not chosen:
-            return _Fitted(1.0, np.zeros(0), 0.0, None, {})
-        among = [heard[i] for i in chosen]
-        temperature = fit_temperature(among, grade_R[chosen], head)
-        found = merged(among, head, temperature)
-        shift = fit_shifts(found, grade_R[chosen], [pieces[i] for i in chosen])
-        found = [beside(one, pieces[i], shift) for i, one in zip(chosen, found, strict=True)]
+    def fitted(among: list[int], temperature: float) -> _Fitted:
+        if not among:
+            return _Fitted(np.zeros(0), 0.0, None)
+        found = merged_beside(among, temperature)
         score_R = np.array([one.score for one in found])
-        cuts_K = cuts_at_shares(score_R, grade_R[chosen], grades)
+        cuts_K = cuts_at_shares(score_R, grade_R[among], grades)
         said_R = np.array([stated_grade(one.probs_G, cuts_K) for one in found])
         confidence_R = stated_probability(np.stack([one.probs_G for one in found]), said_R)
-        groups = [[group_R[i] for i in chosen] for group_R in group_CR]
-        marks = given.fitted(score_R, np.array(chosen)) if given else None
-        least = least_confidence(confidence_R, said_R, grade_R[chosen], groups)
-        return _Fitted(temperature, cuts_K, least, marks, shift)
+        groups = [[group_R[i] for i in among] for group_R in group_CR]
+        marks = given.fitted(score_R, np.array(among)) if given else None
+        return _Fitted(cuts_K, least_confidence(confidence_R, said_R, grade_R[among], groups), marks)
 
-    for split in parted:
-        temperature, cuts_K, least, line, shift = fitted(split.learn_R)
+    for split, among, temperature in zip(parted, among_K[:-1], temperature_K[:-1], strict=True):
+        cuts_K, least, line = fitted(among, temperature)
         share_G = np.bincount(grade_R[split.learn_R], minlength=grades) / split.learn_R.sum()
         for i in np.flatnonzero(split.held_R).tolist():
-            one = beside(heard[i].merged(head, temperature), pieces[i], shift) if i in heard else None
-            probs_RG[i] = one.probs_G if one else share_G
+            probs_RG[i] = merged_beside([i], temperature)[0].probs_G if i in heard else share_G
             stated_R[i] = stated_grade(probs_RG[i], cuts_K)
             graded_R[i] = i in heard and probs_RG[i, stated_R[i]] >= least
             if line and i in heard:
                 mark_RM[i] = line.told(expected_score(probs_RG[i]))
-    temperature, cuts_K, least, marks, shift = fitted(np.ones(len(heard_R), np.bool_))
-    whole = Calibrated(probs_RG, stated_R, graded_R, temperature, cuts_K, least, shift=shift)
+    cuts_K, least, marks = fitted(among_K[-1], temperature_K[-1])
+    whole = Calibrated(probs_RG, stated_R, graded_R, beside_R, temperature_K[-1], cuts_K, least)
     if given is None or marks is None:
         return whole
     off_R = (given.mark_R - mark_RM[:, 0])[np.isfinite(mark_RM[:, 0])]
     marks = replace(marks, half=half_of(off_R)) if len(off_R) else marks
     return replace(whole, marks=marks, mark_RM=mark_RM)
+
+
+def _shifts(
+    piece_R: Sequence[str], learnt: Mapping[int, Heard], grade_R: npt.NDArray[np.int64], head: str, temperature: float
+) -> Float64:
+    """Of each recording by its piece, [R]; NaN where that is not known."""
+    rows = list(learnt)
+    found = merged(list(learnt.values()), head, temperature) if rows else []
+    shift = fit_shifts(found, grade_R[rows], [piece_R[i] for i in rows])
+    return np.array([shift.get(match_key(piece), math.nan) for piece in piece_R])
 
 
 def stated_by_shares(

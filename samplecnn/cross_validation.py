@@ -8,6 +8,7 @@ import copy
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,11 +33,12 @@ MOST_HEARD = 2000  # recordings that a merge rule is fitted on
 
 @dataclass(frozen=True)
 class HeldOut:
-    """heard: by the name of each recording held out, None where the network gave no numbers; train_loss: of the last
-    epoch; best_epoch: whose weights were kept; merging: what was learnt of it; cpu_s: of this process,
-    training and listening together."""
+    """heard: by the name of each recording held out, None where the network gave no numbers; beside: the same of
+    recordings that it learnt from, those asked for; train_loss: of the last epoch; best_epoch: whose weights were kept;
+    merging: what was learnt of it; cpu_s: of this process, training and listening together."""
 
     heard: dict[str, Heard | None]
+    beside: dict[str, Heard | None]
     train_loss: float
     best_epoch: int
     merging: Merging
@@ -54,8 +56,10 @@ def hold_out(
     seed: int,
     device: torch.device,
     started: bool = False,
+    beside: Sequence[int] | npt.NDArray[np.int64] = (),
 ) -> HeldOut:
-    """Train a network on some recordings (row numbers) and hear others. started: all of it is a starter's.
+    """Train a network on some recordings (row numbers) and hear others. started: all of it is a starter's; beside: of
+    what is learnt from, what is to be heard too (set_pieces.py).
 
     What is learnt from holds back its own recordings for early stopping, as `train` does: nothing is chosen on those
     that are heard.
@@ -70,8 +74,11 @@ def hold_out(
         network, starter, recordings.subset(learn), valid, best_epoch, head=head, seed=seed, device=device
     )
     log.info("merge: %s", merging.why)
-    heard = {recordings.names[i]: _by(merging.rule, listen(network, recordings, i, device)) for i in held.tolist()}
-    return HeldOut(heard, train_loss, best_epoch, merging, time.process_time() - begun)
+    heard, known = (
+        {recordings.names[i]: _by(merging.rule, listen(network, recordings, int(i), device)) for i in rows}
+        for rows in (held, beside)
+    )
+    return HeldOut(heard, known, train_loss, best_epoch, merging, time.process_time() - begun)
 
 
 def merging_after(

@@ -49,7 +49,7 @@ from samplecnn.metrics import (
     stated_probability,
 )
 from samplecnn.raters import Agreement
-from samplecnn.set_pieces import SetPieces, set_pieces_from_json
+from samplecnn.set_pieces import PieceCalibration, piece_calibration_from_json
 from samplecnn.tables import csv_bytes
 from samplecnn.untrusted import read_json
 
@@ -119,7 +119,7 @@ class Model:
     """Which of the graders is the model that `train` would train: its name, the fingerprint of data and settings
     (labelled.py), the rule by which most splits merged, and the temperature, the cuts between grades and the least
     confidence that its out-of-fold predictions, all merged by that rule, ask for; marks: the way from its score to
-    the jury's mark, where people gave marks; pieces: what it knows of set pieces."""
+    the jury's mark, where people gave marks; pieces: the same of recordings judged beside others of their piece."""
 
     name: str
     fingerprint: str
@@ -128,7 +128,7 @@ class Model:
     cuts: tuple[float, ...]
     least_confidence: float
     marks: MarkMap | None = None
-    pieces: SetPieces | None = None
+    pieces: PieceCalibration | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -314,7 +314,7 @@ class Calibration:
     least_confidence: float
     evaluation: dict[str, Any]
     marks: MarkMap | None = None
-    pieces: SetPieces | None = None
+    pieces: PieceCalibration | None = None
     scores: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -336,7 +336,7 @@ def calibration_of(data: bytes, place: str, fingerprint: str) -> Calibration:
                 of_model = of_the_model(told)
                 cuts, least = tuple(map(float, model["cuts"])), float(model["least_confidence"])
                 marks = MarkMap(**model["marks"]) if model.get("marks") else None
-                pieces = set_pieces_from_json(model["pieces"]) if model.get("pieces") else None
+                pieces = piece_calibration_from_json(model["pieces"]) if model.get("pieces") else None
                 merge, temperature = str(model["merge"]), float(model["temperature"])
                 return Calibration(merge, temperature, cuts, least, of_model, marks, pieces)
     except (ValueError, KeyError, TypeError) as error:

@@ -35,7 +35,7 @@ from samplecnn.model_folder import ModelCard
 from samplecnn.network.folded import folded
 from samplecnn.ordinal import HEADS
 from samplecnn.segments import Windows, audible_windows, seconds_of_playing, take
-from samplecnn.set_pieces import SetPieces, beside
+from samplecnn.set_pieces import PieceCalibration, SetPieces, beside
 from samplecnn.sound import measures_of
 from samplecnn.tempo import course_of
 
@@ -72,7 +72,7 @@ class RecordingGrade:
         told = {GRADABLE: self.merged is not None, REASON: self.reason, SEGMENTS: len(self.weight_S), PIECE: self.piece}
         if self.merged is None or self.grade is None:
             return told
-        line = card.pieces.marks if card.pieces and self.piece else card.marks
+        line = card.pieces.calibration.marks if card.pieces and self.piece else card.marks
         marks = line.told(self.merged.score) if line else (None, None, None)
         return {
             **told,
@@ -149,9 +149,9 @@ def merge_windows(
         if distance > limit:
             far = f"{math.ceil(10 * distance) / 10:.1f} from them, more than {limit:.1f}"
             return _not_gradable(f"{UNLIKE}: {far}: {A_PERSON}", outputs)
-    calibrated: ModelCard | SetPieces = card
+    calibrated: ModelCard | PieceCalibration = card
     if piece is not None and card.pieces and card.pieces.knows(piece):
-        merged, calibrated = beside(merged, piece, card.pieces.shift), card.pieces
+        merged, calibrated = beside(merged, piece, card.pieces.shift), card.pieces.calibration
     else:
         piece = None
     grade = stated_grade(merged.probs_G, calibrated.cuts)

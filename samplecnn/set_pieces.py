@@ -1,8 +1,10 @@
 """Set pieces: where everybody plays the same music, a recording is judged beside others of that piece.
 
-Some music sounds better to a model than other music, however it is played. What labelled recordings of a piece scored
-more, or less, than their grades account for is taken off from then on: a shift for each piece, fitted on scores of
-recordings that the model had not heard, and kept in the model, so that tomorrow's uploads never change tonight's grade.
+Some music sounds better to a network than other music, however it is played. What the labelled recordings of a piece
+score more, or less, than their grades account for is taken off from then on: a shift for each piece, kept in the model,
+so that tomorrow's uploads never change tonight's grade. The scores are those that the very network gives them which is
+to grade, though it learnt from them: how it takes a piece is its own, another network's reference brings nothing
+(docs/rated-playing.md).
 """
 
 import math
@@ -25,38 +27,58 @@ Float64 = npt.NDArray[np.float64]
 
 LEAST_RECORDINGS = 3  # of a piece; fewer do not show what it sounds like
 LEAST_PIECES = 2
+MOST_HEARD = 2000  # recordings that shifts are fitted on; more tell pieces no better
 
 
 @dataclass(frozen=True)
-class SetPieces:
-    """What a model knows of pieces. shift: by the piece's key (match_key), added to the log odds of being beyond each
-    step between grades; cuts, least_confidence, marks: as in the model, but of scores that are so moved."""
+class PieceCalibration:
+    """How sure a model may be of recordings that are judged beside others of their piece: cuts, least_confidence and
+    marks as in the model, but of scores that are so moved."""
 
-    shift: Mapping[str, float]
     cuts: tuple[float, ...]
     least_confidence: float
     marks: MarkMap | None = None
 
     def __post_init__(self) -> None:
-        if not self.shift or not all(math.isfinite(shift) for shift in self.shift.values()):
-            raise ValueError("a piece has no number")
         if list(self.cuts) != sorted(self.cuts) or not 0 <= self.least_confidence <= 1:
             raise ValueError("cuts must rise, and the least confidence lie between 0 and 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """For metrics.json."""
+        return {**asdict(self), "cuts": list(self.cuts)}
+
+
+@dataclass(frozen=True)
+class SetPieces:
+    """What a model knows of pieces. shift: by the piece's key (match_key), added to the log odds of being beyond each
+    step between grades."""
+
+    shift: Mapping[str, float]
+    calibration: PieceCalibration
+
+    def __post_init__(self) -> None:
+        if not self.shift or not all(math.isfinite(shift) for shift in self.shift.values()):
+            raise ValueError("a piece has no number")
 
     def knows(self, piece: str) -> bool:
         """Was it judged by enough recordings?"""
         return match_key(piece) in self.shift
 
     def to_json(self) -> dict[str, Any]:
-        """For model.json and metrics.json."""
-        return {**asdict(self), "shift": dict(self.shift), "cuts": list(self.cuts)}
+        """For model.json."""
+        return {"shift": dict(self.shift), **self.calibration.to_json()}
+
+
+def piece_calibration_from_json(told: Mapping[str, Any]) -> PieceCalibration:
+    """What to_json made. Raises ValueError, KeyError or TypeError for anything else."""
+    marks = MarkMap(**told["marks"]) if told["marks"] else None
+    return PieceCalibration(tuple(map(float, told["cuts"])), float(told["least_confidence"]), marks)
 
 
 def set_pieces_from_json(told: Mapping[str, Any]) -> SetPieces:
-    """What to_json made. Raises ValueError, KeyError or TypeError for anything else."""
+    """What to_json made. Raises ValueError, KeyError, TypeError or AttributeError for anything else."""
     shift = {str(piece): float(value) for piece, value in told["shift"].items()}
-    marks = MarkMap(**told["marks"]) if told["marks"] else None
-    return SetPieces(shift, tuple(map(float, told["cuts"])), float(told["least_confidence"]), marks)
+    return SetPieces(shift, piece_calibration_from_json(told))
 
 
 def beside(merged: Merged, piece: str, shift: Mapping[str, float]) -> Merged:
@@ -71,13 +93,20 @@ def moved_by(merged: Merged, shift: float) -> Merged:
     return replace(merged, probs_G=probs_G, score=expected_score(probs_G))
 
 
+def telling(piece_R: Sequence[str], among: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Which of these (row numbers) tell what pieces sound like; more than MOST_HEARD are thinned out evenly."""
+    named = [row for row in among.tolist() if piece_R[row]]
+    named.sort(key=lambda row: match_key(piece_R[row]))  # so that each piece is thinned alike
+    return np.sort(np.array(named[:: max(1, -(-len(named) // MOST_HEARD))], np.int64))
+
+
 def fit_shifts(merged_R: Sequence[Merged], grade_R: npt.NDArray[np.int64], piece_R: Sequence[str]) -> dict[str, float]:
     """The shift of each piece, by its key, with LEAST_RECORDINGS or more; none where fewer than LEAST_PIECES have them.
 
-    merged_R: out of fold; piece_R: "" where none was named. Log odds are a line in the given grade, the same for all
-    pieces (fitted within pieces), and an offset of the piece: a random effect, whose variance is found by moments, and
-    which is held back the more, the fewer recordings tell it (Robinson 1991, doi 10.1214/ss/1177011926). Where pieces
-    differ no more than chance lets them, all shifts are 0.
+    merged_R: of labelled recordings, by the network that is to judge others beside them; piece_R: "" where none was
+    named. What a piece's recordings score more than all others is taken off; as much is added as their better grades
+    account for, by the line of scores in grades within pieces. Both are random effects (_effects): grades of a piece
+    that are no better than chance lets them be add nothing, though a network may remember them.
     """
     key_R = np.array([match_key(piece) for piece in piece_R], object)
     named, count_P = np.unique([key for key in key_R if key], return_counts=True)
@@ -87,24 +116,31 @@ def fit_shifts(merged_R: Sequence[Merged], grade_R: npt.NDArray[np.int64], piece
     rows = np.flatnonzero(np.isin(key_R.astype(str), pieces))
     piece_N = np.searchsorted(pieces, key_R[rows].astype(str))
     odds_N = np.array([mean_log_odds(merged_R[row].probs_G) for row in rows.tolist()])
-    count_P = np.bincount(piece_N)
     given_N = grade_R[rows].astype(np.float64)
-
-    def mean_of_piece(x_N: Float64) -> Float64:
-        return np.bincount(piece_N, x_N) / count_P
-
-    off_N, above_N = odds_N - mean_of_piece(odds_N)[piece_N], given_N - mean_of_piece(given_N)[piece_N]
+    above_N = given_N - _means(given_N, piece_N)[piece_N]
     squares = float(above_N @ above_N)
-    slope = max(0.0, float(off_N @ above_N) / squares) if squares else 0.0
-    left_N = odds_N - slope * given_N
-    mean_P = mean_of_piece(left_N)
-    within = float(((left_N - mean_P[piece_N]) ** 2).sum()) / max(1, len(rows) - len(pieces))
-    mean = float(left_N.mean())
-    between = float((count_P * (mean_P - mean) ** 2).sum()) / (len(pieces) - 1)
-    typical = (len(rows) - float((count_P**2).sum()) / len(rows)) / (len(pieces) - 1)
+    slope = max(0.0, float(odds_N @ above_N) / squares) if squares else 0.0
+    shift_P = slope * _effects(given_N, piece_N) - _effects(odds_N - slope * above_N, piece_N)
+    return dict(zip(pieces.tolist(), shift_P.tolist(), strict=True))
+
+
+def _means(x_N: Float64, piece_N: npt.NDArray[np.int64]) -> Float64:
+    """Of each piece, [P]."""
+    return np.bincount(piece_N, x_N) / np.bincount(piece_N)
+
+
+def _effects(x_N: Float64, piece_N: npt.NDArray[np.int64]) -> Float64:
+    """How far each piece lies from the mean, [P]: a random effect, whose variance is found by moments, and which is
+    held back the more, the fewer recordings tell it (Robinson 1991, doi 10.1214/ss/1177011926). Where pieces differ no
+    more than chance lets them, all are 0."""
+    count_P, mean_P, mean = np.bincount(piece_N), _means(x_N, piece_N), float(x_N.mean())
+    within = float(((x_N - mean_P[piece_N]) ** 2).sum()) / max(1, len(x_N) - len(count_P))
+    between = float((count_P * (mean_P - mean) ** 2).sum()) / (len(count_P) - 1)
+    typical = (len(x_N) - float((count_P**2).sum()) / len(x_N)) / (len(count_P) - 1)
     variance = max(0.0, (between - within) / typical)
-    held_P = variance / (variance + within / count_P) if variance else np.zeros(len(pieces))
-    return dict(zip(pieces.tolist(), (-held_P * (mean_P - mean)).tolist(), strict=True))
+    held_P = variance / (variance + within / count_P) if variance else np.zeros(len(count_P))
+    effect_P: Float64 = held_P * (mean_P - mean)
+    return effect_P
 
 
 def mean_log_odds(probs_G: Float64) -> float:
@@ -140,7 +176,7 @@ def pieces_played(place: str | None, known: SetPieces | None) -> dict[str, str]:
         return {}
     if known is None:
         raise UserError(
-            "--pieces: this model knows no set pieces: evaluate, and train with --evaluation, on labels that have a "
-            "column piece"
+            "--pieces: this model knows no set pieces: evaluate, split by another column than piece, and train with "
+            "--evaluation, on labels that have a column piece"
         )
     return read_pieces(read_file(place, "--pieces"), place)

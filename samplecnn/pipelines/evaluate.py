@@ -19,7 +19,7 @@ from samplecnn.baselines.log_mel import LogMelCNN, log_mel_features
 from samplecnn.baselines.onsets import onset_features
 from samplecnn.baselines.outer import FEATURE_COLUMNS, outer_features
 from samplecnn.batches import RecordingSet
-from samplecnn.calibration import Calibrated, Heard, calibrate, stated_by_shares
+from samplecnn.calibration import Calibrated, Heard, Played, calibrate, stated_by_shares
 from samplecnn.contract import METRICS_CSV, RECORDING
 from samplecnn.cross_validation import HeldOut, hold_out
 from samplecnn.errors import UserError
@@ -38,14 +38,14 @@ from samplecnn.flags import settings_dict
 from samplecnn.folds import Split, splits
 from samplecnn.hearing import Hearing, own_device, own_threads
 from samplecnn.labels import LabelSettings
-from samplecnn.merge import DEFAULT_MERGE, Mean
+from samplecnn.merge import DEFAULT_MERGE
 from samplecnn.merging import Merging
 from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.pipelines.progress import Progress
 from samplecnn.pipelines.runtime import ray_session
 from samplecnn.pipelines.train import recording_set
 from samplecnn.recipe import NO_STARTER, SEGMENTS, FitSettings
-from samplecnn.set_pieces import SetPieces
+from samplecnn.set_pieces import PieceCalibration, telling
 from samplecnn.starter import Starter, new_network, starter_for
 from samplecnn.store import Store, open_store
 
@@ -63,11 +63,37 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Pooled:
-    """What a network said of each recording while it was held out, and what was learnt of merging without it."""
+    """What a network said, one HeldOut a split; rule: by which its recordings are merged, None: as each split chose."""
 
-    heard: dict[str, Heard | None]
-    merging: dict[str, Merging]
-    cpu_s: float
+    held_K: list[HeldOut]
+    rule: str | None = None
+
+    @property
+    def heard(self) -> dict[str, Heard | None]:
+        """Each recording, by name, while it was held out."""
+        return {name: self._merged(held, one) for held in self.held_K for name, one in held.heard.items()}
+
+    @property
+    def merging(self) -> dict[str, Merging]:
+        """What was learnt of merging without a recording, by its name."""
+        return {name: held.merging for held in self.held_K for name in held.heard}
+
+    @property
+    def cpu_s(self) -> float:
+        """Of all splits."""
+        return sum(held.cpu_s for held in self.held_K)
+
+    def played(self, data: Labelled) -> Played:
+        """Beside what each split's recordings are judged."""
+        row = {name: i for i, name in enumerate(data.judged)}
+        learnt_K = [
+            {row[name]: told for name, one in held.beside.items() if (told := self._merged(held, one))}
+            for held in self.held_K
+        ]
+        return Played(data.piece_R, learnt_K)
+
+    def _merged(self, held: HeldOut, one: Heard | None) -> Heard | None:
+        return replace(one, rule=held.merging.rules[self.rule]) if one and self.rule else one
 
 
 def evaluate(
@@ -148,20 +174,21 @@ def _evaluated(
         **{name: _regressed(data, parted, *ray.get(of_name)) for name, of_name in features.items()},
     }
     calibrating = (data.grade_R, data.group_CR, parted, grades, network_settings.head, data.marks)
-    said = {name: [pooled.heard.get(recording) for recording in data.judged] for name, pooled in heard.items()}
-    for name, heard_R in said.items():
-        predicted[name] = _calibrated(calibrate(heard_R, *calibrating), heard[name].cpu_s)
+    for name, pooled in heard.items():
+        predicted[name] = _calibrated(calibrate(_in_order(pooled, data), *calibrating), pooled.cpu_s)
     name = _grader(network_settings)
     merge = _most_chosen(heard[name])
     # The model that is trained on all has one rule: what it is calibrated by must have been merged by the same.
-    heard_R = [_merged_by(merge, heard[name], recording) for recording in data.judged]
+    by_rule = replace(heard[name], rule=merge)
+    heard_R = _in_order(by_rule, data)
     of_model = calibrate(heard_R, *calibrating)
     pieces = None
-    if any(data.piece_R) and (found := calibrate(said[name], *calibrating, data.piece_R)).shift:
-        predicted[name + BY_PIECE] = _calibrated(found, heard[name].cpu_s)
-        of_piece = calibrate(heard_R, *calibrating, data.piece_R)
-        cuts = tuple(of_piece.cuts_K.tolist())
-        pieces = SetPieces(of_piece.shift, cuts, of_piece.least_confidence, of_piece.marks)
+    if any(data.piece_R):
+        found = calibrate(_in_order(heard[name], data), *calibrating, heard[name].played(data))
+        if found.beside_R.any():  # else pieces are what the splits keep apart
+            predicted[name + BY_PIECE] = _calibrated(found, heard[name].cpu_s)
+            of_piece = calibrate(heard_R, *calibrating, by_rule.played(data))
+            pieces = PieceCalibration(tuple(of_piece.cuts_K.tolist()), of_piece.least_confidence, of_piece.marks)
     model = Model(
         name,
         data.fingerprint(network_settings, fit_settings, starter),
@@ -222,7 +249,8 @@ def _heard(
         names.append(model + UNSTARTED)
     shared_starter: ray.ObjectRef[Starter | None] = ray.put(starter)
     nothing: ray.ObjectRef[Starter | None] = ray.put(None)
-    pending = [
+    fits = [(name, split) for name in reversed(names) for split in parted]  # the long ones first
+    done = [
         task.remote(
             shared,
             split,
@@ -231,37 +259,35 @@ def _heard(
             fit_settings,
             nothing if name.endswith(UNSTARTED) else shared_starter,
             seed,
+            name == model,
         )
-        for name in reversed(names)  # the long ones first
-        for split in parted
+        for name, split in fits
     ]
-    heard: dict[str, dict[str, Heard | None]] = {name: {} for name in names}
-    cpu_s, merging = dict.fromkeys(names, 0.0), {name: dict[str, Merging]() for name in names}
-    progress = Progress(len(pending), " fit")
+    held: dict[ray.ObjectRef[HeldOut], HeldOut] = {}
+    progress, pending = Progress(len(done), " fit"), done
     while pending:
         ready, pending = ray.wait(pending)
-        for name, held in ray.get(ready):
-            heard[name] |= held.heard
-            cpu_s[name] += held.cpu_s
-            merging[name] |= dict.fromkeys(held.heard, held.merging)
-            progress.add()
+        held |= zip(ready, ray.get(ready), strict=True)
+        progress.add(len(ready))
     progress.close()
-    pooled = {name: _Pooled(heard[name], merging[name], cpu_s[name]) for name in names}
-    if all(found.chosen == DEFAULT_MERGE for found in merging[model].values()):
+    held_by_name: dict[str, list[HeldOut]] = {name: [] for name in names}
+    for (name, _), reference in zip(fits, done, strict=True):  # in the order of the splits, not of their ends
+        held_by_name[name].append(held[reference])
+    pooled = {name: _Pooled(held_K) for name, held_K in held_by_name.items()}
+    if all(found.chosen == DEFAULT_MERGE for found in pooled[model].merging.values()):
         return pooled
-    by_mean = {recording: one and replace(one, rule=Mean()) for recording, one in heard[model].items()}
-    return pooled | {model + BY_MEAN: replace(pooled[model], heard=by_mean)}
+    return pooled | {model + BY_MEAN: replace(pooled[model], rule=DEFAULT_MERGE)}
+
+
+def _in_order(pooled: _Pooled, data: Labelled) -> list[Heard | None]:
+    heard = pooled.heard
+    return [heard.get(recording) for recording in data.judged]
 
 
 def _most_chosen(pooled: _Pooled) -> str:
     """The rule that most splits chose, by recording, if every split has fitted it; else the mean, which needs none."""
     chosen = Counter(merging.chosen for merging in pooled.merging.values()).most_common(1)[0][0]
     return chosen if all(chosen in merging.rules for merging in pooled.merging.values()) else DEFAULT_MERGE
-
-
-def _merged_by(rule: str, pooled: _Pooled, recording: str) -> Heard | None:
-    one = pooled.heard.get(recording)
-    return one and replace(one, rule=pooled.merging[recording].rules[rule])
 
 
 def _columns(data: Labelled) -> pa.Table:
@@ -308,8 +334,9 @@ def _hold_out(
     settings: FitSettings,
     starter: Starter | None,
     seed: int,
-) -> tuple[str, HeldOut]:
-    """Train one network without what a split holds out, and hear that: (name, what it said)."""
+    beside: bool,
+) -> HeldOut:
+    """Train one network without what a split holds out, and hear that. beside: and what tells pieces."""
     own_threads(1)  # one core a fit, and the same result however many run at once
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
@@ -317,16 +344,18 @@ def _hold_out(
         if name == LOG_MEL_CNN:
             settings = replace(settings, learn_from=SEGMENTS)  # a baseline, as published
         network, started = _network(name, data, network_settings, starter, seed, settings.attention)
-        return name, hold_out(
+        learn = np.flatnonzero(split.learn_R[rows_R])
+        return hold_out(
             network,
             recordings,
-            np.flatnonzero(split.learn_R[rows_R]),
+            learn,
             np.flatnonzero(split.held_R[rows_R]),
             settings,
             head=network_settings.head,
             seed=seed,
             device=own_device(),
             started=started,
+            beside=telling([data.piece_R[row] for row in rows_R], learn) if beside else (),
         )
 
 

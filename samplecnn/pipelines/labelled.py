@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,22 @@ class Labelled:
         """A name for each label, the recording's own unless it has several."""
         return judged_names(zip(self.recordings, self.part_R, strict=True))
 
+    def subset(self, rows: npt.NDArray[np.int64]) -> "Labelled":
+        """Some of them, by row number, without what is said of all."""
+        return replace(
+            self,
+            recordings=[self.recordings[i] for i in rows],
+            versions=[self.versions[i] for i in rows],
+            grade_R=self.grade_R[rows],
+            group_CR=[[group_R[i] for i in rows] for group_R in self.group_CR],
+            lean_R=self.lean_R[rows],
+            weight_R=self.weight_R[rows],
+            agreement=None,
+            marks=None,
+            part_R=[self.part_R[i] for i in rows],
+            piece_R=[self.piece_R[i] for i in rows],
+        )
+
     def fingerprint(
         self, network: NetworkSettings, fit: FitSettings, starter: Starter | None, seed: int | None = None
     ) -> str:
@@ -83,6 +99,8 @@ class Labelled:
             whole["leans"] = self.lean_R.tolist()
         if any(self.part_R):
             whole["parts"] = self.part_R
+        if any(self.piece_R):
+            whole["pieces"] = self.piece_R
         if self.marks:
             scale = self.marks.scale
             whole["marks"] = [self.marks.mark_R.tolist(), scale.best, str(scale.least), str(scale.most)]

@@ -5,18 +5,23 @@ finished one is a no-op, and a corrected label starts a new run (Ray would go on
 """
 
 import copy
+import logging
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from samplecnn import fit as fitting
 from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.batches import RecordingSet, held_back, read_recordings, sounds
+from samplecnn.calibration import merged
 from samplecnn.contract import METRICS_JSON, PREDICTIONS_CSV, SAMPLE_RATE, SCORE
-from samplecnn.cross_validation import merging_after
+from samplecnn.cross_validation import listen, merging_after
 from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import Calibration, calibration_of
 from samplecnn.hearing import Hearing, own_device, own_threads
@@ -38,10 +43,15 @@ from samplecnn.pipelines.fitting import (
 )
 from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.recipe import NO_STARTER, FitSettings
+from samplecnn.set_pieces import PieceCalibration, SetPieces, fit_shifts, telling
 from samplecnn.starter import new_network, starter_for
 from samplecnn.store import read_file
 from samplecnn.tables import read_csv
 from samplecnn.trained_on import TrainedOn
+
+log = logging.getLogger(__name__)
+
+DIGITS = 6  # of shifts: threads differ in the last bits, and one model must not have two ids for them
 
 
 def train(
@@ -84,30 +94,29 @@ def train(
     state = fit_on_workers(_worker, config, run, checkpoints, len(data.recordings), workers)
     history = state["history"]
     best = best_epoch(history)
-    card = _calibrated(
-        ModelCard(
-            plan=plan,
-            settings=settings,
-            grades=data.grades,
-            network=network_settings.network,
-            attention=fit_settings.attention,
-            head=network_settings.head,
-            merge=state["merge"]["chosen"],
-            merge_parameters=state["merge"]["rules"][state["merge"]["chosen"]],
-            likeness=likeness_from_json(state["likeness"]) if state["likeness"] else None,
-            training_data=run,
-            metrics={
-                "recordings": len(data.recordings),
-                "starter": starter.id if starter else NO_STARTER,
-                "best_epoch": best["epoch"] if best else 0,
-                "merge": state["merge"]["why"],
-                "rules": state["merge"]["rules"],
-                "history": history,
-                "inputs": _inputs(data),
-            },
-        ),
-        calibration,
+    card = ModelCard(
+        plan=plan,
+        settings=settings,
+        grades=data.grades,
+        network=network_settings.network,
+        attention=fit_settings.attention,
+        head=network_settings.head,
+        merge=state["merge"]["chosen"],
+        merge_parameters=state["merge"]["rules"][state["merge"]["chosen"]],
+        likeness=likeness_from_json(state["likeness"]) if state["likeness"] else None,
+        training_data=run,
+        metrics={
+            "recordings": len(data.recordings),
+            "starter": starter.id if starter else NO_STARTER,
+            "best_epoch": best["epoch"] if best else 0,
+            "merge": state["merge"]["why"],
+            "rules": state["merge"]["rules"],
+            "history": history,
+            "inputs": _inputs(data),
+        },
     )
+    if calibration:
+        card = _calibrated(card, calibration, state["fit"]["best"], data)
     card = model_folder.publish(model, card, state["fit"]["best"], _learnt_from(data, run))
     clear(checkpoints)
     held = f", held-out kappa {best['valid_kappa']:.2f}" if best and best["valid_kappa"] is not None else ""
@@ -126,16 +135,14 @@ def _calibration(evaluation: str | None, fingerprint: str, sample_rate: int) -> 
     return replace(calibration, scores=spread_of({SCORES: np.array(score_R)}))
 
 
-def _calibrated(card: ModelCard, calibration: Calibration | None) -> ModelCard:
-    if calibration is None:
-        return card
+def _calibrated(card: ModelCard, calibration: Calibration, weights: Mapping[str, Tensor], data: Labelled) -> ModelCard:
     parameters = card.metrics["rules"].get(calibration.merge)
     if parameters is None:
         raise JobError(
             f"the evaluation merges by {calibration.merge}, for which this model lacks recordings that it was not "
             "trained on: train without --evaluation"
         )
-    return replace(
+    card = replace(
         card,
         merge=calibration.merge,
         merge_parameters=parameters,
@@ -143,13 +150,35 @@ def _calibrated(card: ModelCard, calibration: Calibration | None) -> ModelCard:
         cuts=calibration.cuts,
         least_confidence=calibration.least_confidence,
         marks=calibration.marks,
-        pieces=calibration.pieces,
+        pieces=None,
         metrics={
             **card.metrics,
             "evaluation": calibration.evaluation,
             "inputs": {**card.metrics.get("inputs", {}), **calibration.scores},
         },
     )
+    return replace(card, pieces=_pieces(card, calibration.pieces, weights, data)) if calibration.pieces else card
+
+
+def _pieces(
+    card: ModelCard, calibration: PieceCalibration, weights: Mapping[str, Tensor], data: Labelled
+) -> SetPieces | None:
+    """What the network makes of the labelled recordings beside which it is to judge others."""
+    rows = telling(data.piece_R, np.arange(len(data.recordings)))
+    known, network = data.subset(rows), card.build()
+    network.load_state_dict(weights)
+    network.eval()
+    log.info("hearing %d recordings whose piece is named", len(rows))
+    row, heard = {name: i for i, name in enumerate(known.judged)}, {}
+    with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
+        recordings = recording_set(known, folder)
+        for i, name in enumerate(recordings.names):
+            if one := listen(network, recordings, i, torch.device("cpu")):
+                heard[row[name]] = replace(one, rule=card.rule())
+    found = merged(list(heard.values()), card.head, card.temperature) if heard else []
+    shift = fit_shifts(found, known.grade_R[list(heard)], [known.piece_R[i] for i in heard])
+    shift = {piece: round(value, DIGITS) for piece, value in shift.items()}
+    return SetPieces(shift, calibration) if shift else None
 
 
 def _told(calibration: Calibration | None) -> str:
@@ -162,17 +191,17 @@ def _told(calibration: Calibration | None) -> str:
 
 def _same(calibration: Calibration, card: ModelCard) -> bool:
     one, other = (
-        (known.merge, known.temperature, known.cuts, known.least_confidence, known.marks, known.pieces)
+        (known.merge, known.temperature, known.cuts, known.least_confidence, known.marks)
         for known in (calibration, card)
     )
-    return one == other
+    return one == other and calibration.pieces == (card.pieces and card.pieces.calibration)
 
 
 def _settled(model: str, card: ModelCard, network: Hearing, calibration: Calibration | None, data: Labelled) -> str:
     """A model that is trained already needs at most another calibration, and what earlier versions did not keep."""
     whole, new = card, []
     if calibration and not _same(calibration, card):
-        whole = _calibrated(whole, calibration)
+        whole = _calibrated(whole, calibration, network.state_dict(), data)
         new.append(_told(calibration))
     if card.likeness is None and (likeness := _likeness(data)):
         whole = replace(whole, likeness=likeness)
