@@ -106,7 +106,7 @@ def main() -> None:
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
         said = dict(zip(folds, pool.map(partial(_said, rows, args.work), folds), strict=True))
     table = [
-        (grader, str(seed), *_judged(rows, {fold: said[fold] for fold in folds if fold.grader == grader}, seed))
+        (grader, str(seed), *judged(rows, {fold: said[fold] for fold in folds if fold.grader == grader}, seed))
         for grader in GRADERS
         for seed in seeds
     ]
@@ -177,7 +177,7 @@ def _said(rows: list[dict[str, str]], work: str, fold: Fold) -> tuple[Said, Said
     own_threads(1)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as own:
         recordings = _read(fold.segments, rows, own)
-        split = _split(rows, recordings.names, fold)
+        split = split_of(rows, recordings.names, fold)
         said = (
             _by_network(recordings, split, fold) if fold.grader in NETWORKS else _by_features(recordings, split, fold)
         )
@@ -188,7 +188,7 @@ def _said(rows: list[dict[str, str]], work: str, fold: Fold) -> tuple[Said, Said
     return said
 
 
-def _split(rows: Sequence[Mapping[str, str]], names: Sequence[str], fold: Fold) -> Split:
+def split_of(rows: Sequence[Mapping[str, str]], names: Sequence[str], fold: Fold) -> Split:
     """Nothing is learnt from the other piano."""
     by_name = {row[RECORDING]: row for row in rows}
     grade_R = np.array(["CBA".index(by_name[name][GRADE]) for name in names])
@@ -236,7 +236,7 @@ def _by_network(recordings: RecordingSet, split: Split, fold: Fold) -> tuple[Sai
     return held, learnt
 
 
-def _judged(
+def judged(
     rows: Sequence[dict[str, str]], said: Mapping[Fold, tuple[Said, Said]], seed: int
 ) -> tuple[str | float, ...]:
     """The figures of one grader and seed."""
@@ -252,7 +252,7 @@ def _judged(
     for fold, (held, learnt) in said.items():
         if fold.seed != seed:
             continue
-        split = _split(rows, everything, fold)
+        split = split_of(rows, everything, fold)
         split = Split(split.learn_R[own], split.held_R[own])
         parted[fold.by].append(Split(split.learn_R[takes], split.held_R[takes]))
         if fold.by == WORK:
