@@ -74,7 +74,7 @@ from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.outcome import Outcome, failed_text
 from samplecnn.pipelines.prepare import COMMIT_EVERY_S, COMMIT_RECORDINGS
 from samplecnn.pipelines.progress import Progress
-from samplecnn.pipelines.runtime import ray_session, require_recordings
+from samplecnn.pipelines.runtime import ray_session, require_recordings, some_names
 from samplecnn.pipelines.windows import COURSE_FEATURES, SOUND, WindowCutter
 from samplecnn.recordings import Item, Plan, plan
 from samplecnn.set_pieces import pieces_played
@@ -125,6 +125,7 @@ def grade(
         state = commits.state()
     work = plan_night(source, state, card.model_id, new_only=new_only, leave_out=[grades, model])
     require_recordings(work, recordings)
+    _tell_of_strangers(played, work, state, pieces, recordings)
     if not (new_only or regrade):
         _require_no_other_model(work, state, grades)
     run = _Run(target, commits, state, card, settings, played)
@@ -176,6 +177,21 @@ def _standing(items: pa.Table, done: pa.ChunkedArray) -> pa.ChunkedArray:
     """Which rows hold the grade that their recording has now. By number: a million keys as text are 100 MB."""
     numbered = items.select([RECORDING]).append_column("number", pa.array(range(len(items)), pa.int64()))
     return pc.is_in(numbered["number"], newest(numbered.filter(done), [RECORDING])["number"])
+
+
+def _tell_of_strangers(
+    played: Mapping[str, str], work: Plan, state: LogState, pieces: str | None, recordings: str
+) -> None:
+    """A row of --pieces whose recording is not there is most likely misspelled."""
+    if not played:
+        return
+    known = {match_key(name) for name in state.items[RECORDING].to_pylist()}
+    known.update(match_key(item.recording) for item in work.todo)
+    if strangers := sorted(set(played) - known):
+        told = some_names(strangers)
+        log.warning(
+            "%d recordings of %s are not in %s, or no sound files: %s", len(strangers), pieces, recordings, told
+        )
 
 
 def _require_no_other_model(work: Plan, state: LogState, grades: str) -> None:

@@ -27,7 +27,7 @@ FIT = FitSettings(epochs=1, crops=4, batch_size=16)
 SPLIT = LabelSettings(group="recording")
 
 
-def test_a_piece_that_is_named_has_a_say_and_one_that_is_unknown_is_told(recordings, tmp_path):
+def test_a_piece_that_is_named_has_a_say_and_one_that_is_unknown_is_told(recordings, tmp_path, caplog):
     place = {
         name: str(tmp_path / name) for name in ("segments", "labels.csv", "evaluation", "model", "plain", "grades")
     }
@@ -65,9 +65,10 @@ def test_a_piece_that_is_named_has_a_say_and_one_that_is_unknown_is_told(recordi
 
     first, second, third, *_ = (row["recording"] for row in rows)
     pieces = tmp_path / "pieces.csv"
-    pieces.write_text(f"recording,piece\n{first},fugue\n{second},waltz\n{third},tarantella\n")
+    pieces.write_text(f"recording,piece\n{first},fugue\n{second},waltz\n{third},tarantella\nnobody.wav,waltz\n")
     grade(str(recordings[0]), place["model"], str(tmp_path / "without"), workers=1)
     grade(str(recordings[0]), place["model"], place["grades"], pieces=str(pieces), workers=1)
+    assert f"1 recordings of {pieces} are not in {recordings[0]}, or no sound files: nobody.wav" in caplog.text
     before, after = (
         {row["recording"]: row for row in read_csv((tmp_path / name / LATEST_CSV).read_bytes(), "latest")}
         for name in ("without", "grades")
