@@ -99,8 +99,8 @@ def main() -> None:
     folds = [
         Fold(segments, grader, by, number, seed, args.quick)
         for seed in seeds
-        for grader in GRADERS
         for by, count in FOLDS.items()
+        for grader in GRADERS
         for number in range(count)
     ]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
