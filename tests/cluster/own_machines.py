@@ -9,7 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from tests.cluster.first_day import fitted, ray
+from tests.cluster.launching import fitted, ray
 from tests.cluster.world import HOME, enter, sh
 from tests.fixtures.jobs import ROOT
 

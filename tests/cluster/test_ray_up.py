@@ -37,22 +37,6 @@ def day(module: str, limit_s: float = 1100) -> dict:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_up_a_worker_from_none_down_and_nothing_is_left():
-    found = day("first_day")
-    assert found["refused"] == []
-    assert found["up"]["code"] == 0, found["up"]["out"]
-    assert len(found["after_up"]) == 1
-    assert "-head-" in found["after_up"][0]
-    assert found["task"]["code"] == 0, f"{found['task']}\n{found['why']}"
-    assert found["types"] == ["cpu", "head"]
-    (worker,) = set(found["after_task"]) - set(found["after_up"])
-    assert worker in found["task"]["out"]
-    assert found["untold"]["code"] != 0, "a request without the token was answered"
-    assert "Missing authentication token" in found["untold"]["out"]
-    assert found["down"]["code"] == 0, found["down"]["out"]
-    assert (found["after_down"], found["machines"]) == ([], 0)
-
-
 def test_jobs_on_two_workers_lose_nothing_when_one_goes_in_the_middle_of_each():
     found = day("working_day")
     assert {job: told["code"] for job, told in found["alone"].items()} == {"prepare": 0, "train": 0, "grade": 0}, found
@@ -77,3 +61,34 @@ def test_machines_of_ones_own_are_launched_and_work():
     assert (found["down"]["code"], found["calls"]) == (0, []), found["down"]
     # Ray leaves the workers running: docs/operations.md says how to end them.
     assert found["raylets"] == {"own-0": False, "own-1": True, "own-2": True}
+
+
+def test_nights_begin_once_wait_for_what_never_comes_and_go_on_after_a_failure():
+    found = day("nights")
+    assert found["up"]["code"] == 0, found["up"]["out"]
+    nights = found["nights"]
+    overlapping = nights["overlapping"]
+    assert [told["code"] for told in overlapping] == [0, 0], overlapping
+    assert sum("nothing was started" in told["out"] for told in overlapping) == 1, overlapping
+    records = {name: told["record"] for name, told in nights.items() if name != "overlapping"}
+    records["first"] = max((told["record"] for told in overlapping), key=len)
+    assert {name: record["state"] for name, record in records.items()} == {
+        "first": "done", "nothing new": "done", "no GPUs": "done", "failed": "failed", "again": "done",
+    }, f"{nights}\n{found['why']}"  # fmt: skip
+    assert {name: record["counts"]["done"] for name, record in records.items() if record["state"] == "done"} == {
+        "first": 3, "nothing new": 0, "no GPUs": 1, "again": 1,
+    }  # fmt: skip
+    assert records["first"]["workers"] == {"gpu": 0, "cpu": 1}
+    assert records["nothing new"]["workers"] == {"gpu": 0, "cpu": 0}
+    assert "quota GPUS_ALL_REGIONS is used up" in records["no GPUs"]["remark"]
+    assert nights["failed"]["code"] != 0
+    assert [attempt["status"] for attempt in records["again"]["attempts"]] == ["FAILED", "FAILED", "SUCCEEDED"]
+    assert len(set(found["graded"])) == len(found["graded"]) == 5
+    (head,) = found["after_up"]  # workers came when a night wanted them
+    assert "-head-" in head
+    assert found["types"] == ["cpu", "head"]
+    assert found["untold"]["jobs"]["code"] != 0, "a request without the token was answered"
+    assert "Missing authentication token" in found["untold"]["jobs"]["out"]
+    assert found["untold"]["store"]["code"] != 0, "the cluster's store answered without the token"
+    assert "InvalidAuthToken" in found["untold"]["store"]["out"]
+    assert (found["down"]["code"], found["after_down"], found["machines"], found["refused"]) == (0, [], 0, [])

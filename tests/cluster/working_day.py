@@ -19,7 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from samplecnn.contract import GRADED_AT, LATEST_PARQUET, MODEL_ID, RECORDING, SEGMENT, WEIGHTS_FILE
-from tests.cluster.first_day import patched, ray
+from tests.cluster.launching import patched, ray
 from tests.cluster.world import HOME, SHARED, Google, enter
 from tests.fixtures.audio import write_audio
 from tests.fixtures.jobs import GRADES, RATE, ROOT, played, write_labels

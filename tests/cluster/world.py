@@ -46,6 +46,7 @@ class Google:
         self.addresses = iter(range(2, 250))
         self.numbers: dict[str, int] = {}
         self.going: set[str] = set()
+        self.no_gpus = False  # the project's quota: asked for, a machine with a GPU is refused
         self.notice = threading.Condition()
 
     def answer(self, method: str, named: dict[str, str], query: dict[str, str], body: Any) -> tuple[int, Any]:
@@ -73,8 +74,16 @@ class Google:
             case "compute.projects.setCommonInstanceMetadata":
                 self.metadata = body
                 return 200, done
+            case "compute.zoneOperations.get" if named["operation"] == "refused":
+                fault = {
+                    "code": "QUOTA_EXCEEDED",
+                    "message": "Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally.",
+                }
+                return 200, {**done, "name": "refused", "error": {"errors": [fault]}}
             case "compute.zoneOperations.get" | "compute.globalOperations.get":
                 return 200, done
+            case "compute.instances.insert" if self.no_gpus and body.get("guestAccelerators"):
+                return 200, {**done, "name": "refused"}
             case "compute.instances.insert":
                 self.boot(body)
                 return 200, done
