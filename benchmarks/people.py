@@ -1,8 +1,10 @@
 """Real pianists rated by people: how near do grades and marks come to what these people agree on?
 
 Question: takes of players never heard, in music that other players' recordings are known of, by what `train` does by
-default on rated excerpts and takes together (grades and marks), without and with the piece given (set_pieces.py); and
-by the rhythm branch alone from nothing, by the recipe of earlier trials on these players (rate 3e-3, 10 epochs).
+default on rated excerpts and takes together (grades and marks), without and with the piece given (set_pieces.py); the
+same where nothing is held back to end training (`--train-on-all`); and by the rhythm branch alone from nothing, by the
+recipe of earlier trials on these players (`--network rhythm --init none --epochs 10 --crops 8 --learning-rate 0.003
+--train-on-all`).
 Another piano: the same held-out takes, played by a sampled piano that nothing was learnt from. Music never heard: all
 of a work held out.
 Baselines: rhythm and log-mel statistics with logistic regression, the piece given to them likewise. Ceiling: a grader
@@ -55,7 +57,7 @@ from samplecnn.pipelines.runtime import ray_session
 from samplecnn.recipe import NO_STARTER, FitSettings
 from samplecnn.segment_folder import open_segments
 from samplecnn.segments import SegmentSettings
-from samplecnn.set_pieces import beside, fit_shifts
+from samplecnn.set_pieces import beside, fit_shifts, log_odds_of_shares
 from samplecnn.starter import new_network, starter_for
 
 WORK = "work"
@@ -64,8 +66,8 @@ RELIABILITY = 0.79  # of a take's mark: two halves of its raters, stepped up to 
 KNOWN, OTHER = "fluidr3", "timgm"  # pianos
 TAKES, EXCERPTS, ELSEWHERE = "takes/", "excerpts/", "elsewhere/"  # folders of recordings; the last on the other piano
 QUICK_STEP = 2  # every other take
-MODEL, SCRATCH = "default", "rhythm from nothing"
-NETWORKS = (MODEL, SCRATCH)
+MODEL, ON_ALL, SCRATCH = "default", "default, --train-on-all", "rhythm from nothing, --train-on-all"
+NETWORKS = (MODEL, ON_ALL, SCRATCH)
 GRADERS = (*NETWORKS, ONSETS, LOG_MEL)
 Float64 = npt.NDArray[np.float64]
 Said = dict[str, list[float]]  # probabilities, [G], by the recording's name
@@ -207,9 +209,9 @@ def _by_features(recordings: RecordingSet, split: Split, fold: Fold) -> tuple[Sa
 
 
 def _by_network(recordings: RecordingSet, split: Split, fold: Fold) -> tuple[Said, Said]:
-    fit, settings = FitSettings(), NetworkSettings()
+    fit, settings = FitSettings(train_on_all=fold.grader == ON_ALL), NetworkSettings()
     if fold.grader == SCRATCH:
-        fit = FitSettings(init=NO_STARTER, epochs=10, crops=8, learning_rate=3e-3)
+        fit = FitSettings(init=NO_STARTER, epochs=10, crops=8, learning_rate=3e-3, train_on_all=True)
         settings = NetworkSettings(network="rhythm")
     if fold.quick:
         fit = replace(fit, epochs=1)
@@ -263,6 +265,7 @@ def judged(
             [_merged(probs_G) for probs_G in learnt.values()],
             np.array(["CBA".index(row[GRADE]) for row in known]),
             [row[PIECE] for row in known],
+            log_odds_of_shares(grade_R, 3),
         )
         for i in np.flatnonzero(split.held_R).tolist():
             piece = by_name[names[i]][PIECE]

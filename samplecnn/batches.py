@@ -179,8 +179,12 @@ def _judged(waveform_T: Float32, active_F: Bool, part: tuple[float, float] | Non
     return kept_T, active_F[first:][: frames_of(len(kept_T), rate)]
 
 
-def held_back(recordings: RecordingSet, seed: int) -> tuple[RecordingSet, RecordingSet | None]:
-    """(to train on, to validate on): groups whole; None where there are too few to hold any back."""
+def held_back(
+    recordings: RecordingSet, seed: int, *, train_on_all: bool = False
+) -> tuple[RecordingSet, RecordingSet | None]:
+    """(to train on, to validate on): groups whole; None where there are too few to hold any back, or none is to be."""
+    if train_on_all:
+        return recordings, None
     held = holdout(recordings.grade_R, list(recordings.groups), VALIDATION_SHARE, seed)
     if not held.any():
         return recordings, None

@@ -31,7 +31,7 @@ from samplecnn.merge import (
 )
 from samplecnn.metrics import SIGNIFICANT, confidence_p, stated_probability
 from samplecnn.ordinal import HEADS
-from samplecnn.set_pieces import fit_shifts, moved_by
+from samplecnn.set_pieces import fit_shifts, log_odds_of_shares, moved_by
 
 # R recordings, S segments of one, O outputs of the network, G grades (0 = worst).
 Float64 = npt.NDArray[np.float64]
@@ -180,10 +180,16 @@ def calibrate(
     rows_K = [*(split.learn_R for split in parted), np.ones(len(heard_R), np.bool_)]
     among_K = [[i for i in heard if rows_R[i]] for rows_R in rows_K]
     temperature_K = [fit_temperature([heard[i] for i in among], grade_R[among], head) for among in among_K]
-    shift_R = np.full(len(heard_R), np.nan)
+    shift_R, centre = np.full(len(heard_R), np.nan), log_odds_of_shares(grade_R, grades)
     if played:
         for split, learnt, temperature in zip(parted, played.learnt_K, temperature_K[:-1], strict=True):
-            shift_R[split.held_R] = _shifts(played.piece_R, learnt, grade_R, head, temperature)[split.held_R]
+            rows = list(learnt)
+            found = merged(list(learnt.values()), head, temperature) if rows else []
+            # The centre is one for all splits: that of what a split learns from lies the lower, the better those are
+            # that it holds out.
+            shift = fit_shifts(found, grade_R[rows], [played.piece_R[i] for i in rows], centre)
+            for i in np.flatnonzero(split.held_R).tolist():
+                shift_R[i] = shift.get(match_key(played.piece_R[i]), math.nan)
     beside_R = np.isfinite(shift_R)
 
     def merged_beside(rows: Sequence[int], temperature: float) -> list[Merged]:
@@ -218,16 +224,6 @@ def calibrate(
     off_R = (given.mark_R - mark_RM[:, 0])[np.isfinite(mark_RM[:, 0])]
     marks = replace(marks, half=half_of(off_R)) if len(off_R) else marks
     return replace(whole, marks=marks, mark_RM=mark_RM)
-
-
-def _shifts(
-    piece_R: Sequence[str], learnt: Mapping[int, Heard], grade_R: npt.NDArray[np.int64], head: str, temperature: float
-) -> Float64:
-    """Of each recording by its piece, [R]; NaN where that is not known."""
-    rows = list(learnt)
-    found = merged(list(learnt.values()), head, temperature) if rows else []
-    shift = fit_shifts(found, grade_R[rows], [piece_R[i] for i in rows])
-    return np.array([shift.get(match_key(piece), math.nan) for piece in piece_R])
 
 
 def stated_by_shares(

@@ -65,7 +65,7 @@ def hold_out(
     that are heard.
     """
     begun = time.process_time()
-    train, valid = held_back(recordings.subset(learn), seed)
+    train, valid = held_back(recordings.subset(learn), seed, train_on_all=settings.train_on_all)
     starter = copy.deepcopy(network) if started else None
     train_loss, best_epoch = math.nan, 0
     for report in fit(network, train, valid, settings, seed=seed, device=device, head=head, started=started):

@@ -75,6 +75,11 @@ class FitSettings:
     )
     weight_decay: float = _by_recipe("weight_decay", "pull of the weights towards 0")
     patience: int = _by_recipe("patience", "epochs without improvement after which training, or a stage of it, stops")
+    train_on_all: bool = flag(
+        False,
+        "hold no recordings back to say which epoch is best: all epochs are run, and the last is kept. For set pieces, "
+        "where what is held back is judged without its piece and ends training too soon",
+    )
     init: str = _by_recipe(
         "init",
         f"what the weights start from: {SHIPPED_STARTER}, the one that ships, taught by generated performances; "

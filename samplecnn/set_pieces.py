@@ -100,28 +100,36 @@ def telling(piece_R: Sequence[str], among: npt.NDArray[np.int64]) -> npt.NDArray
     return np.sort(np.array(named[:: max(1, -(-len(named) // MOST_HEARD))], np.int64))
 
 
-def fit_shifts(merged_R: Sequence[Merged], grade_R: npt.NDArray[np.int64], piece_R: Sequence[str]) -> dict[str, float]:
+def fit_shifts(
+    merged_R: Sequence[Merged], grade_R: npt.NDArray[np.int64], piece_R: Sequence[str], centre: float
+) -> dict[str, float]:
     """The shift of each piece, by its key, with LEAST_RECORDINGS or more; none where fewer than LEAST_PIECES have them.
 
     merged_R: of labelled recordings, by the network that is to judge others beside them; piece_R: "" where none was
-    named. What a piece's recordings score more than all others is taken off; as much is added as their better grades
-    account for, by the line of scores in grades within pieces. Both are random effects (_effects): grades of a piece
-    that are no better than chance lets them be add nothing, though a network may remember them.
+    named; centre: log_odds_of_shares. Whoever plays a piece as its labelled recordings do on average comes to lie at
+    the centre, or as far above it as the better grades of that piece account for (by the line of scores in grades
+    within pieces), grades that are better beyond chance (_effects): a network remembers of what it learnt from that the
+    players of a piece were graded higher, and that may be chance.
     """
-    key_R = np.array([match_key(piece) for piece in piece_R], object)
-    named, count_P = np.unique([key for key in key_R if key], return_counts=True)
+    key_R = np.array([match_key(piece) for piece in piece_R], dtype=np.str_)
+    named, count_P = np.unique(key_R[key_R != ""], return_counts=True)
     pieces = named[count_P >= LEAST_RECORDINGS]
     if len(pieces) < LEAST_PIECES:
         return {}
-    rows = np.flatnonzero(np.isin(key_R.astype(str), pieces))
-    piece_N = np.searchsorted(pieces, key_R[rows].astype(str))
+    rows = np.flatnonzero(np.isin(key_R, pieces))
+    piece_N = np.searchsorted(pieces, key_R[rows])
     odds_N = np.array([mean_log_odds(merged_R[row].probs_G) for row in rows.tolist()])
     given_N = grade_R[rows].astype(np.float64)
     above_N = given_N - _means(given_N, piece_N)[piece_N]
     squares = float(above_N @ above_N)
     slope = max(0.0, float(odds_N @ above_N) / squares) if squares else 0.0
-    shift_P = slope * _effects(given_N, piece_N) - _effects(odds_N - slope * above_N, piece_N)
+    shift_P = centre + slope * _effects(given_N, piece_N) - _means(odds_N, piece_N)
     return dict(zip(pieces.tolist(), shift_P.tolist(), strict=True))
+
+
+def log_odds_of_shares(grade_R: npt.NDArray[np.int64], grades: int) -> float:
+    """Of being beyond a step, the mean over steps, for who knows only how often each grade was given."""
+    return mean_log_odds(np.bincount(grade_R, minlength=grades) / len(grade_R))
 
 
 def _means(x_N: Float64, piece_N: npt.NDArray[np.int64]) -> Float64:

@@ -78,6 +78,18 @@ def test_grades_dealt_to_performers_come_out_at_chance_unless_a_performer_is_on_
     assert mixed_calibrated.log_loss.value < 0.7
 
 
+def test_where_nothing_is_held_back_all_epochs_are_run_and_those_learnt_from_are_heard_too_if_asked(recordings):
+    fit, rows = replace(FIT, epochs=3, train_on_all=True), (np.arange(0, 30), np.arange(30, 45))
+    done = hold_out(SampleCNN(PLAN, 3), recordings, *rows, fit, head=HEAD, seed=0, device=CPU, beside=[0, 7])
+    assert done.best_epoch == 3
+    assert list(done.beside) == [recordings.names[0], recordings.names[7]]
+    assert list(done.heard) == list(recordings.names[30:])
+    assert "no recording was held back" in done.merging.why
+    before = hold_out(SampleCNN(PLAN, 3), recordings, *rows, replace(fit, epochs=1), head=HEAD, seed=0, device=CPU)
+    assert before.beside == {}
+    assert before.train_loss != done.train_loss
+
+
 def test_a_network_that_learns_from_recordings_offers_its_attention_as_a_rule(recordings):
     network = build("samplecnn", PLAN, 500, 3, attention=True)
     rows = (np.arange(0, 30), np.arange(30, 45))

@@ -81,6 +81,9 @@ class Labelled:
         rows = [
             list(row) for row in zip(self.recordings, self.versions, self.grade_R.tolist(), *self.group_CR, strict=True)
         ]
+        how = {**settings_dict(fit), "init": starter.id if starter else NO_STARTER}
+        if not fit.train_on_all:  # a fingerprint is what it was before there was the choice
+            del how["train_on_all"]
         whole: dict[str, Any] = {
             "recordings": rows,
             "grades": self.grades,
@@ -90,7 +93,7 @@ class Labelled:
                 "plan": asdict(plan_for(self.folder.settings.segment_samples, network)),
                 "head": network.head,
             },
-            "fit": {**settings_dict(fit), "init": starter.id if starter else NO_STARTER},
+            "fit": how,
             "seed": seed,
         }
         if self.agreement:  # without raters a fingerprint is what it was before there were any

@@ -43,7 +43,7 @@ from samplecnn.pipelines.fitting import (
 )
 from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.recipe import NO_STARTER, FitSettings
-from samplecnn.set_pieces import PieceCalibration, SetPieces, fit_shifts, telling
+from samplecnn.set_pieces import PieceCalibration, SetPieces, fit_shifts, log_odds_of_shares, telling
 from samplecnn.starter import new_network, starter_for
 from samplecnn.store import read_file
 from samplecnn.tables import read_csv
@@ -176,7 +176,8 @@ def _pieces(
             if one := listen(network, recordings, i, torch.device("cpu")):
                 heard[row[name]] = replace(one, rule=card.rule())
     found = merged(list(heard.values()), card.head, card.temperature) if heard else []
-    shift = fit_shifts(found, known.grade_R[list(heard)], [known.piece_R[i] for i in heard])
+    centre = log_odds_of_shares(data.grade_R, len(data.grades))
+    shift = fit_shifts(found, known.grade_R[list(heard)], [known.piece_R[i] for i in heard], centre)
     shift = {piece: round(value, DIGITS) for piece, value in shift.items()}
     return SetPieces(shift, calibration) if shift else None
 
@@ -247,9 +248,8 @@ def _trained_already(model: str, run: str) -> tuple[ModelCard, Hearing] | None:
 def recording_set(data: Labelled, folder: str) -> RecordingSet:
     """The labelled recordings, rebuilt into a file in `folder`."""
     labels: dict[str, list[Label]] = {}
-    for name, grade, group, lean, weight, part in zip(
-        data.recordings, data.grade_R, data.group_CR[0], data.lean_R, data.weight_R, data.part_R, strict=True
-    ):
+    told = (data.grade_R, data.group_CR[0], data.lean_R, data.weight_R, data.part_R)
+    for name, grade, group, lean, weight, part in zip(data.recordings, *told, strict=True):
         label = Label(name, int(grade), group, lean=float(lean), weight=float(weight), part=part)
         labels.setdefault(name, []).append(label)
     return read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)
@@ -261,7 +261,7 @@ def _worker(config: dict[str, Any]) -> None:
     data: Labelled = config["data"]
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
-        learn, check = held_back(recordings, config["seed"])
+        learn, check = held_back(recordings, config["seed"], train_on_all=config["fit"].train_on_all)
         settings: NetworkSettings = config["network"]
         segments, grades = data.folder.settings, len(data.grades)
         plan, seed = plan_for(segments.segment_samples, settings), config["seed"]

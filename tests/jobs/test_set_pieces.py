@@ -23,7 +23,7 @@ from samplecnn.set_pieces import set_pieces_from_json
 from samplecnn.tables import read_csv
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
-FIT = FitSettings(epochs=1, crops=4, batch_size=16)
+FIT = FitSettings(epochs=1, crops=4, batch_size=16, train_on_all=True)
 SPLIT = LabelSettings(group="recording")
 
 

@@ -222,6 +222,8 @@ def test_other_segments_and_a_corrected_label_are_other_runs(undisturbed, segmen
     )
     assert model_folder.load(str(undisturbed))[0].training_data == same
     assert same not in others
+    whole, on_all = labelled(segments, str(recordings[1]), LabelSettings()), replace(FIT, train_on_all=True)
+    assert whole.fingerprint(NetworkSettings(), on_all, None, seed=0) != same
 
 
 def test_missing_places_are_named(segments, recordings, tmp_path):
