@@ -40,6 +40,7 @@ from samplecnn.leases import hold
 from samplecnn.store import Store, open_store, read_file, store_of_file
 from samplecnn.tables import csv_without, parquet_bytes, read_csv
 from samplecnn.trained_on import trained_on_from_json
+from samplecnn.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
@@ -290,7 +291,7 @@ def _telling(store: Store, what: Wanted) -> list[str]:
 def _record_without(data: bytes, what: Wanted) -> bytes | None:
     """A night's record (operations.night) without the lines that name them."""
     try:
-        told = json.loads(data)
+        told = read_json(data)
     except ValueError:
         return None
     if not (isinstance(told, dict) and "night" in told):  # no record of ours

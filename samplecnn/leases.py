@@ -20,6 +20,7 @@ from typing import Any
 from samplecnn.contract import LEASE
 from samplecnn.errors import JobError, LostRace, UserError
 from samplecnn.store import Store
+from samplecnn.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ def _written(holder: Holder) -> bytes:
 def _read(data: bytes) -> Holder | None:
     """None for what is no lease of ours: it lapses like any other."""
     try:
-        fields: dict[str, Any] = json.loads(data)
+        fields: dict[str, Any] = read_json(data)
         return Holder(**fields)
     except (ValueError, TypeError):
         return None

@@ -4,8 +4,10 @@ examples:
   python scripts/show_grades.py --grades demo/grades
 """
 
+import pyarrow as pa
+
 from samplecnn.contract import LATEST_PARQUET, RECORDING, SCORE
-from samplecnn.errors import UserError
+from samplecnn.errors import UserError, one_line
 from samplecnn.flags import Flags, run
 from samplecnn.store import open_store
 from samplecnn.tables import read_parquet
@@ -18,11 +20,18 @@ def main() -> int:
         latest = open_store(args.grades).read(LATEST_PARQUET)
     except FileNotFoundError:
         raise UserError(f"--grades {args.grades}: no grades there: run jobs/grade.py first") from None
-    rows = read_parquet(latest.data).to_pylist()
-    width = width_of([row[RECORDING] for row in rows])
-    print(heading(width))
-    for row in sorted(rows, key=lambda row: (row[SCORE] is None, -(row[SCORE] or 0.0))):
-        print(grade_line(row, width))
+    try:
+        rows = read_parquet(latest.data).to_pylist()
+        width = width_of([row[RECORDING] for row in rows])
+        told = [
+            grade_line(row, width) for row in sorted(rows, key=lambda row: (row[SCORE] is None, -(row[SCORE] or 0.0)))
+        ]
+    except (KeyError, OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"--grades {args.grades}: {LATEST_PARQUET} is damaged, or nothing that grade writes ({one_line(error)}): "
+            "run jobs/grade.py again"
+        ) from None
+    print("\n".join([heading(width), *told]))
     return 0
 
 

@@ -151,7 +151,7 @@ class CommitLog:
         erased, changed = self._state.erased, 0
         for number in range(1, self._state.last + 1):
             blob = self._store.read(manifest_name(number))
-            manifest = json.loads(blob.data)
+            manifest = read_json(blob.data)
             lists = [name for name in ("items", "corrections") if name in manifest]
             kept = {name: [row for row in manifest[name] if not erased.holds(row[RECORDING])] for name in lists}
             if any(len(kept[name]) < len(manifest[name]) for name in lists):
@@ -173,7 +173,7 @@ class CommitLog:
     @staticmethod
     def names_in_manifest(data: bytes) -> set[str]:
         """The recordings of which a manifest says something. Raises ValueError where it is none."""
-        manifest = json.loads(data)
+        manifest = read_json(data)
         return {row[RECORDING] for name in ("items", "corrections") for row in manifest.get(name, [])}
 
     @staticmethod

@@ -18,6 +18,7 @@ from samplecnn.operations.cluster_file import Cluster
 from samplecnn.operations.prices import run_usd
 from samplecnn.operations.submission import LEFT_OUT
 from samplecnn.store import Store
+from samplecnn.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +179,7 @@ def _why(jobs: Jobs, attempt: Any) -> str:
 
 def _record(store: Store, night: str) -> dict[str, Any]:
     try:
-        found = json.loads(store.read(f"{NIGHTS}/{night}.json").data)
+        found = read_json(store.read(f"{NIGHTS}/{night}.json").data)
     except (FileNotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

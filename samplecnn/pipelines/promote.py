@@ -5,7 +5,6 @@ In one process, recording after recording (grade_few.py), as it is done once a m
 Everything is kept under conditions: the candidate's files first, then the decision, the pointer `current` last.
 """
 
-import json
 import logging
 import shlex
 from collections.abc import Callable, Sequence
@@ -55,6 +54,7 @@ from samplecnn.promotion import (
 )
 from samplecnn.store import Entry, Store, open_store, read_file
 from samplecnn.tables import read_csv
+from samplecnn.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
@@ -243,18 +243,21 @@ def _out_of_fold(place: str, card: ModelCard, flag: str) -> dict[str, _Stated]:
     root = place.rstrip("/")
     told = read_file(f"{root}/{METRICS_JSON}", flag)
     try:
-        measured = [of_the_model(one) for one in json.loads(told)["evaluations"]]
+        measured = [of_the_model(one) for one in read_json(told)["evaluations"]]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{flag} {place}: {METRICS_JSON} is damaged ({error!r}): evaluate again") from None
     if card.metrics.get("evaluation") not in measured:
         raise UserError(f"{flag} {place}: is not the evaluation that model {card.model_id} was trained with")
     rows = read_csv(read_file(f"{root}/{PREDICTIONS_CSV}", flag), f"{place}/{PREDICTIONS_CSV}")
     index = {grade: i for i, grade in enumerate(card.grades)}
-    return {
-        row[RECORDING]: _Stated(index[row[PREDICTED]], float(mark) if (mark := row.get(PREDICTED_MARK)) else None)
-        for row in rows
-        if row[SAMPLE_RATE] == str(card.settings.sample_rate)
-    }
+    try:
+        return {
+            row[RECORDING]: _Stated(index[row[PREDICTED]], float(mark) if (mark := row.get(PREDICTED_MARK)) else None)
+            for row in rows
+            if row[SAMPLE_RATE] == str(card.settings.sample_rate)
+        }
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{flag} {place}: {PREDICTIONS_CSV} is damaged ({error!r}): evaluate again") from None
 
 
 def _paired(basis: str, labelled: dict[str, Label], heard: dict[str, tuple[_Stated, _Stated]]) -> Comparison | None:

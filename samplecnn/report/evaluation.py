@@ -1,6 +1,5 @@
 """What an evaluation says: its metrics.json and the two tables beside it, read back as they were written."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from samplecnn.errors import UserError
 from samplecnn.metrics import Figure
 from samplecnn.store import Store, open_store
 from samplecnn.tables import read_csv
+from samplecnn.untrusted import read_json
 
 MEASURES = ("accuracy", "kappa", "mae")
 A_BIN, BINS = 5, 8  # recordings at least in a bin of the reliability curve; so many bins at most
@@ -75,7 +75,7 @@ def read_evaluation(place: str) -> tuple[Store, list[Evaluated]]:
     """The evaluations of a folder, one a sample rate. Raises UserError where there is none, or it is damaged."""
     store = open_store(place)
     try:
-        told = json.loads(store.read(METRICS_JSON).data)
+        told = read_json(store.read(METRICS_JSON).data)
         predictions = read_csv(store.read(PREDICTIONS_CSV).data, store.url(PREDICTIONS_CSV))
         risks = read_csv(store.read(RISK_COVERAGE_CSV).data, store.url(RISK_COVERAGE_CSV))
     except FileNotFoundError:
