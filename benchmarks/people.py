@@ -49,6 +49,7 @@ from samplecnn.cross_validation import hold_out
 from samplecnn.folds import Split, splits
 from samplecnn.hearing import own_threads
 from samplecnn.labels import LabelSettings, read_labels
+from samplecnn.marks import GivenMarks, told
 from samplecnn.merge import Merged, expected_score
 from samplecnn.metrics import evaluate_marks, kappa
 from samplecnn.performances.midi import RenderSettings, plan_renderings, render_recordings
@@ -150,8 +151,8 @@ def recordings_of(percepiano: str, work: str, quick: bool) -> list[dict[str, str
         for row in rows:
             name = folder + os.path.splitext(row[RECORDING])[0] + ".flac"
             piece = row[PIECE] + (" excerpts" if source == "excerpts" else f" take {row[TAKE]}")
-            told = {column: row[column] for column in (GRADE, MARK, PERFORMER)}
-            found.append({RECORDING: name, **told, WORK: row[PIECE], PIECE: piece})
+            given = {column: row[column] for column in (GRADE, MARK, PERFORMER)}
+            found.append({RECORDING: name, **given, WORK: row[PIECE], PIECE: piece})
     return found
 
 
@@ -277,11 +278,11 @@ def judged(
     given, players = grade_R[takes], [[by_name[names[i]][PERFORMER] for i in takes]]
     alone = [[names[i] for i in takes]]
     plain_T, given_T, elsewhere_T, unheard_T = (x_R[takes] for x_R in (plain_R, given_R, elsewhere_R, unheard_R))
-    mark_TM = np.full((len(takes), 3), np.nan)
+    mark_TM, jury = np.full((len(takes), 3), np.nan), GivenMarks(mark_R[takes], LabelSettings().marks())
     for split in parted[PERFORMER]:
-        line = np.polyfit(given_T[split.learn_R], mark_R[takes][split.learn_R], 1)
-        mark_TM[split.held_R] = np.polyval(line, given_T[split.held_R])[:, None]
-    marks = evaluate_marks(mark_R[takes], mark_TM, players, seed)
+        line = jury.fitted(given_T[split.learn_R], np.flatnonzero(split.learn_R))
+        mark_TM[split.held_R] = told(line, given_T[split.held_R])
+    marks = evaluate_marks(jury.mark_R, mark_TM, players, seed)
     plain = stated_at_shares(given, plain_T, parted[PERFORMER])
     by_piece = stated_at_shares(given, given_T, parted[PERFORMER])
     elsewhere = stated_at_shares(given, given_T, parted[PERFORMER], elsewhere_T)
