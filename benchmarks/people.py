@@ -109,7 +109,7 @@ def main() -> None:
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
         said = dict(zip(folds, pool.map(partial(_said, rows, args.work), folds), strict=True))
     table = [
-        (grader, str(seed), *judged(rows, {fold: said[fold] for fold in folds if fold.grader == grader}, seed))
+        (grader, str(seed), *judged(rows, {f: said[f] for f in folds if (f.grader, f.seed) == (grader, seed)}, seed))
         for grader in GRADERS
         for seed in seeds
     ]
@@ -253,8 +253,6 @@ def judged(
     plain_R, given_R, elsewhere_R, unheard_R = (np.full(len(names), np.nan) for _ in range(4))
     parted: dict[str, list[Split]] = {by: [] for by in FOLDS}
     for fold, (held, learnt) in said.items():
-        if fold.seed != seed:
-            continue
         split = split_of(rows, everything, fold)
         split = Split(split.learn_R[own], split.held_R[own])
         parted[fold.by].append(Split(split.learn_R[takes], split.held_R[takes]))

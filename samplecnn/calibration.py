@@ -183,11 +183,9 @@ def calibrate(
     shift_R, centre = np.full(len(heard_R), np.nan), log_odds_of_shares(grade_R, grades)
     if played:
         for split, learnt, temperature in zip(parted, played.learnt_K, temperature_K[:-1], strict=True):
-            rows = list(learnt)
-            found = merged(list(learnt.values()), head, temperature) if rows else []
             # The centre is one for all splits: that of what a split learns from lies the lower, the better those are
             # that it holds out.
-            shift = fit_shifts(found, grade_R[rows], [played.piece_R[i] for i in rows], centre)
+            shift = shifts_of(learnt, grade_R, played.piece_R, head, temperature, centre)
             for i in np.flatnonzero(split.held_R).tolist():
                 shift_R[i] = shift.get(match_key(played.piece_R[i]), math.nan)
     beside_R = np.isfinite(shift_R)
@@ -224,6 +222,22 @@ def calibrate(
     off_R = (given.mark_R - mark_RM[:, 0])[np.isfinite(mark_RM[:, 0])]
     marks = replace(marks, half=half_of(off_R)) if len(off_R) else marks
     return replace(whole, marks=marks, mark_RM=mark_RM)
+
+
+def shifts_of(
+    learnt: Mapping[int, Heard],
+    grade_R: npt.NDArray[np.int64],
+    piece_R: Sequence[str],
+    head: str,
+    temperature: float,
+    centre: float,
+) -> dict[str, float]:
+    """set_pieces.fit_shifts of what a network says of recordings that it learnt from, by their rows."""
+    if not learnt:
+        return {}
+    rows = list(learnt)
+    found = merged(list(learnt.values()), head, temperature)
+    return fit_shifts(found, grade_R[rows], [piece_R[i] for i in rows], centre)
 
 
 def stated_by_shares(

@@ -19,7 +19,7 @@ from samplecnn import fit as fitting
 from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.batches import RecordingSet, held_back, read_recordings, sounds
-from samplecnn.calibration import merged
+from samplecnn.calibration import shifts_of
 from samplecnn.contract import METRICS_JSON, PREDICTIONS_CSV, SAMPLE_RATE, SCORE
 from samplecnn.cross_validation import listen, merging_after
 from samplecnn.errors import JobError, UserError
@@ -43,7 +43,7 @@ from samplecnn.pipelines.fitting import (
 )
 from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.recipe import NO_STARTER, FitSettings
-from samplecnn.set_pieces import PieceCalibration, SetPieces, fit_shifts, log_odds_of_shares, telling
+from samplecnn.set_pieces import PieceCalibration, SetPieces, log_odds_of_shares, telling
 from samplecnn.starter import new_network, starter_for
 from samplecnn.store import read_file
 from samplecnn.tables import read_csv
@@ -175,9 +175,8 @@ def _pieces(
         for i, name in enumerate(recordings.names):
             if one := listen(network, recordings, i, torch.device("cpu")):
                 heard[row[name]] = replace(one, rule=card.rule())
-    found = merged(list(heard.values()), card.head, card.temperature) if heard else []
     centre = log_odds_of_shares(data.grade_R, len(data.grades))
-    shift = fit_shifts(found, known.grade_R[list(heard)], [known.piece_R[i] for i in heard], centre)
+    shift = shifts_of(heard, known.grade_R, known.piece_R, card.head, card.temperature, centre)
     shift = {piece: round(value, DIGITS) for piece, value in shift.items()}
     return SetPieces(shift, calibration) if shift else None
 
