@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samplecnn.errors import JobError, UserError
+from samplecnn.errors import JobError, UserError, one_line
 from samplecnn.flags import Flags, flag, run
 from samplecnn.operations.cluster_file import read_cluster
 from samplecnn.operations.machines import Wanted
@@ -56,7 +56,7 @@ def main() -> int:
         try:
             jobs = JobSubmissionClient(settings.address)
         except (ConnectionError, RuntimeError) as error:
-            raise JobError(f"{settings.address}: no job server answers: {' '.join(str(error).split())[:200]}") from None
+            raise JobError(f"{settings.address}: no job server answers: {one_line(error)}") from None
         ended = run_night(
             jobs, store, cluster, night, entrypoint=entrypoint, folder=str(ROOT), longest_s=settings.hours * 3600
         )

@@ -24,7 +24,7 @@ from pyarrow.fs import FileSelector
 from samplecnn.architecture import NetworkSettings
 from samplecnn.commits import new_run
 from samplecnn.contract import LATEST_PARQUET
-from samplecnn.errors import JobError, LostRace, RecordingError, UserError
+from samplecnn.errors import JobError, LostRace, RecordingError, UserError, one_line
 from samplecnn.flags import Flags, run
 from samplecnn.labels import LabelSettings
 from samplecnn.recipe import FitSettings
@@ -222,7 +222,7 @@ def remove(store: Store) -> str:
         filesystem.delete_dir_contents(base, missing_dir_ok=True)  # markers too, which our own listing leaves out
         left = filesystem.get_file_info(FileSelector(base, recursive=True, allow_not_found=True))
     except (OSError, UserError, JobError) as error:
-        fault = f"{store.url()}: could not be removed, do it by hand: {' '.join(str(error).split())[:200]}"
+        fault = f"{store.url()}: could not be removed, do it by hand: {one_line(error)}"
     else:
         fault = f"{store.url()}: {len(left)} objects could not be removed, do it by hand" if left else ""
     print(fault or f"removed all that was written under {store.url()}", file=sys.stderr if fault else sys.stdout)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from samplecnn.errors import JobError
+from samplecnn.errors import JobError, one_line
 from samplecnn.operations.cluster_file import Cluster
 from samplecnn.operations.prices import run_usd
 from samplecnn.operations.submission import LEFT_OUT
@@ -73,7 +73,7 @@ def run_night(
                 jobs.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=code)
             except RuntimeError as error:
                 if "already exists" not in str(error):
-                    raise JobError(f"{job} could not be submitted: {' '.join(str(error).split())[:300]}") from error
+                    raise JobError(f"{job} could not be submitted: {one_line(error, 300)}") from error
                 return Ended(f"night {night}: {job} was started a moment ago: nothing was started", None, False)
             log.info("night %s: %s started", night, job)
             ended = _wait(jobs, job, longest_s)
@@ -91,7 +91,7 @@ def _attempts(jobs: Jobs, night: str) -> list[Any]:
     try:
         found = jobs.list_jobs()
     except (RuntimeError, ConnectionError) as error:
-        raise JobError(f"the cluster does not answer: {' '.join(str(error).split())[:300]}") from error
+        raise JobError(f"the cluster does not answer: {one_line(error, 300)}") from error
     numbers = {job.submission_id: _number(night, job.submission_id or "") for job in found}
     ours = [job for job in found if numbers[job.submission_id]]
     return sorted(ours, key=lambda job: numbers[job.submission_id])
@@ -173,7 +173,7 @@ def _why(jobs: Jobs, attempt: Any) -> str:
     """Why an attempt failed: its own last error line, else Ray's message."""
     lines = jobs.get_job_logs(attempt.submission_id).splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
-    message = errors[-1].removeprefix("error: ") if errors else " ".join(str(attempt.message or "").split())[:300]
+    message = errors[-1].removeprefix("error: ") if errors else one_line(attempt.message or "", 300)
     return f"{attempt.submission_id} {str(attempt.status.value).lower()}: {message}"
 
 
