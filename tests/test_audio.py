@@ -120,22 +120,17 @@ def test_decoding_leaves_no_open_file_behind(decoder, tmp_path):
     path = write_audio(tmp_path / "a.wav", tone(110, 1, 44_100), 44_100)
     decoder.decode(str(path))
 
-    def settled() -> tuple[int, int]:
-        for _ in range(100):  # the child answers before it closes its files
-            found = psutil.Process().num_fds(), psutil.Process(decoder._child.pid).num_fds()
-            time.sleep(0.02)
-            if found == (psutil.Process().num_fds(), psutil.Process(decoder._child.pid).num_fds()):
-                break
-        return found
+    def open_files() -> np.ndarray:
+        return np.array([psutil.Process().num_fds(), psutil.Process(decoder._child.pid).num_fds()])
 
-    before = settled()
-    for _ in range(3):
-        decoded = decoder.decode(str(path))
-    del decoded
+    before, decodings = open_files(), 40
+    for _ in range(decodings):
+        decoder.decode(str(path))
     deadline = time.monotonic() + 10
-    while settled() != before and time.monotonic() < deadline:
-        pass
-    assert settled() == before
+    # The child answers before it closes its files, and other tests' threads open some of their own in this process.
+    while ((left := open_files() - before) >= decodings // 2).any() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (left < decodings // 2).all()
 
 
 def test_same_file_decodes_to_the_same_bits(decoder, tmp_path):
