@@ -91,6 +91,31 @@ def test_a_command_that_is_not_understood_is_found(monkeypatch):
             parse(shlex.split(wrong), monkeypatch)
 
 
+FIGURE = re.compile(r"(?<![\w.:/-])\d*\.\d\d+(?![\w.])|\d+ (?:%|CPU)|\bkappa\b")
+MADE_BY = re.compile(
+    r"python -m (?:benchmarks|tests)|\bmake (?:bench|demo|test)|`?pytest |`benchmarks |(?:jobs|scripts)/\w+\.(?:py|sh)"
+)
+
+
+def sections(text: str) -> list[str]:
+    """A page's sections, each with its heading."""
+    return re.split(r"^(?=#+ )", text, flags=re.MULTILINE)
+
+
+@every_page
+def test_a_section_with_figures_names_a_command_that_makes_them(page):
+    for section in sections(page.read_text(encoding="utf-8")):
+        assert len(FIGURE.findall(section)) < 2 or MADE_BY.search(section), section.splitlines()[0]
+
+
+def test_a_section_whose_figures_nobody_can_make_is_found():
+    bare = "## Speed\nIt is 0.97 of the floor, at 40 % of the memory.\n"
+    assert len(sections(f"# A\n{bare}# B\n")) == 4
+    assert len(FIGURE.findall(bare)) == 2
+    assert not MADE_BY.search(bare)
+    assert MADE_BY.search(bare + "(`python -m benchmarks memory`)")
+
+
 def test_every_module_has_its_place_in_the_picture_of_the_parts():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     whole = {path.stem if path.is_file() else f"{path.name}/" for path in (ROOT / "samplecnn").iterdir()}

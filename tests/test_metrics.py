@@ -1,4 +1,6 @@
 from dataclasses import replace
+from itertools import product
+from math import factorial
 
 import numpy as np
 import pytest
@@ -157,6 +159,20 @@ def test_few_recordings_do_not_show_a_grader_that_errs_nowhere(wrong):
     assert metrics.mae.low >= 0
 
 
+def test_how_often_five_of_each_grade_reach_a_kappa_by_chance():
+    weights_GG = (np.arange(3)[:, None] - np.arange(3)) ** 2
+    chance = {0.40: 0.0, 0.50: 0.0}
+    for a, b, c, d in product(range(6), repeat=4):  # how often each grade was stated where each was given, all ways
+        table = np.array([[a, b, 5 - a - b], [c, d, 5 - c - d], [5 - a - c, 5 - b - d, a + b + c + d - 5]])
+        if table.min() < 0:
+            continue
+        probability = factorial(5) ** 6 / factorial(15) / np.prod([factorial(count) for count in table.ravel()])
+        kappa_of_table = 1 - (table * weights_GG).sum() / (5 / 3 * weights_GG).sum()
+        for reached in chance:
+            chance[reached] += probability * (kappa_of_table >= reached - 1e-9)
+    assert chance == {0.40: pytest.approx(0.097, abs=5e-4), 0.50: pytest.approx(0.046, abs=5e-4)}  # docs/evaluation.md
+
+
 def test_what_chance_reaches_is_told_of_these_very_recordings():
     def limit(given_R, columns):
         found = chance_kappa(np.array(given_R), columns, seed=0)
@@ -165,7 +181,8 @@ def test_what_chance_reaches_is_told_of_these_very_recordings():
         return found
 
     alone = [str(i) for i in range(15)]
-    assert 0.3 < limit([0, 1, 2] * 5, [alone]) < 0.55  # the facts' 0.40, or the next that 5/5/5 can have
+    five_of_each = np.array([0, 1, 2] * 5)
+    assert limit(five_of_each, [alone]) == pytest.approx(0.40)
     assert limit([0, 1, 2] * 20, [[str(i) for i in range(60)]]) < 0.3
     by_five = [str(i // 3) for i in range(15)]
     assert limit([0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0, 0, 2, 2, 2], [by_five]) > 0.6
