@@ -21,8 +21,8 @@ MODULES = (
     "report",
 )
 SLOW = (
-    *("chance", "choose_model", "context", "ear", "growth", "half_precision", "held_out_faults", "honesty", "messages"),
-    *("risk", "sample_rates", "train_job", "unlabelled"),
+    *("chance", "choose_model", "context", "ear", "growth", "half_precision", "held_out_faults", "honesty", "margin"),
+    *("messages", "risk", "sample_rates", "train_job", "unlabelled"),
 )
 BY_HAND = (
     "gpu",

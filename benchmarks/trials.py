@@ -44,13 +44,14 @@ from samplecnn.recipe import FitSettings
 from samplecnn.segments import SegmentSettings, cut
 from samplecnn.starter import new_network, starter_for
 
-GLOBAL, UNLABELLED = 153, 300
+GLOBAL, UNLABELLED, LARGE = 153, 300, 312
 CORPORA = {
     15: CorpusSettings(),  # the demo's
     60: CorpusSettings(count=60, performers=24, seed=1),
     90: CorpusSettings(count=90, performers=30, seed=2),
     156: CorpusSettings(count=156, performers=52, seed=21),  # the ear's: nothing was chosen on it
     150: CorpusSettings(count=150, performers=50, seed=3),
+    LARGE: CorpusSettings(count=LARGE, performers=104, seed=91),
     UNLABELLED: CorpusSettings(count=UNLABELLED, performers=100, seed=73, first_performer=1000),
     # Grades that no segment tells: nothing differs but what takes minutes.
     GLOBAL: CorpusSettings(count=GLOBAL, performers=51, seed=41, faults=",".join(GLOBAL_FAULTS)),
