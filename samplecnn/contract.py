@@ -365,14 +365,21 @@ def name_in_cell(text: str) -> str:
     return text.replace("\\", "/").removeprefix("./")
 
 
-def finder(names: Collection[str]) -> Callable[[str], str | None]:
-    """What looks a name up among recordings, accents in either spelling (match_key); None where it is not there.
+def cell_key(name: str) -> str:
+    """The form under which a recording and a cell of a person's table are equal, whichever of the two is given: a name
+    may hold a backslash, or begin with a space, and a cell cannot tell."""
+    return match_key(name_in_cell(name.strip()))
 
-    Of two recordings whose names differ only in that, it finds the one that is spelled like it.
+
+def finder(names: Collection[str]) -> Callable[[str], str | None]:
+    """What looks a name from a person's table up among recordings, accents in either spelling; None where it is not
+    there.
+
+    Of recordings whose names differ only in that (cell_key), it finds the one that is spelled like it.
     """
     exact = set(names)
-    by_key = {match_key(name): name for name in sorted(exact)}
-    return lambda name: name if name in exact else by_key.get(match_key(name))
+    by_name, by_cell = ({key(name): name for name in sorted(exact)} for key in (match_key, cell_key))
+    return lambda name: name if name in exact else by_name.get(match_key(name)) or by_cell.get(cell_key(name))
 
 
 def guard_cell(text: str) -> str:

@@ -6,11 +6,10 @@ that a run that writes meanwhile loses nothing. Killed at any moment and run aga
 on. At its end it looks again. People's tables come last, since they say which recordings a performer's are.
 """
 
-import io
 import json
 import logging
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -22,12 +21,19 @@ import pyarrow.parquet as pq
 from samplecnn import grades_folder, segment_folder
 from samplecnn.commits import PART, CommitLog, LogState, new_run, snapshot_number
 from samplecnn.contract import (
+    DATA,
+    FAILURES_CSV,
+    FAILURES_PARQUET,
     LABEL_NEXT_CSV,
+    LATEST_CSV,
+    LATEST_PARQUET,
     MANIFESTS,
     PARTS,
     PERFORMER,
     PREDICTIONS_CSV,
     RECORDING,
+    RECORDINGS_CSV,
+    RECORDINGS_PARQUET,
     REPORT_HTML,
     STAGING,
     TRAINED_ON_FILE,
@@ -38,7 +44,7 @@ from samplecnn.contract import (
 from samplecnn.errors import JobError, LostRace, UserError
 from samplecnn.leases import hold
 from samplecnn.store import Store, open_store, read_file, store_of_file
-from samplecnn.tables import csv_without, parquet_bytes, read_csv
+from samplecnn.tables import csv_without, parquet_bytes, read_csv, read_parquet
 from samplecnn.trained_on import trained_on_from_json
 from samplecnn.untrusted import read_json
 
@@ -46,6 +52,12 @@ log = logging.getLogger(__name__)
 
 # Made of the others by jobs/report.py: they go whole, and are written again when somebody asks for them.
 DERIVED = (REPORT_HTML, LABEL_NEXT_CSV)
+# What jobs write and what names recordings: folders of a place, and files beside them.
+FOLDERS = (DATA, MANIFESTS, PARTS, STAGING)
+VIEWS = (
+    *(FAILURES_CSV, FAILURES_PARQUET, LABEL_NEXT_CSV, LATEST_CSV, LATEST_PARQUET, PREDICTIONS_CSV),
+    *(RECORDINGS_CSV, RECORDINGS_PARQUET),
+)
 LEFT_OUT = "(left out: it named a recording that was erased)"  # in a night's record, instead of a line
 
 
@@ -90,6 +102,10 @@ class Places:
     model: str | None = None
 
 
+# A place, what finds the files of it that hold recordings, and what takes these out of them.
+_Place = tuple[Store, Callable[[Store, Wanted], list[str]], Callable[[Store, Wanted], None]]
+
+
 def wanted(recording: str, performer: str, labels: Sequence[str]) -> Wanted:
     """What these flags mean. labels: CSV files. Raises UserError where they mean nothing."""
     if bool(recording) == bool(performer):
@@ -99,7 +115,8 @@ def wanted(recording: str, performer: str, labels: Sequence[str]) -> Wanted:
     if not labels:
         raise UserError("--performer: wants --labels with it, whose column performer says which recordings are theirs")
     rows = [row for place in labels for row in read_csv(read_file(place, "--labels"), place)]
-    names = [name_in_cell(row.get(RECORDING, "")) for row in rows if row.get(PERFORMER) == performer]
+    theirs = [row.get(RECORDING, "") for row in rows if match_key(row.get(PERFORMER, "")) == match_key(performer)]
+    names = [name for cell in theirs for name in (name_in_cell(cell), cell)]  # a name may hold a backslash
     if not any(names):
         raise UserError(f"--performer {performer}: no recording in {', '.join(labels)} is theirs, or is any more")
     return Wanted(tuple(dict.fromkeys(filter(None, names))))
@@ -125,7 +142,7 @@ def erase(
         raise UserError("--recordings-too: wants --recordings with it")
     if labels_too and not labels:
         raise UserError("--labels-too: wants --labels with it")
-    made = [
+    made: list[_Place] = [
         (open_store(place), find, erase_in)
         for place, find, erase_in in (
             (places.segments, holding, _erase_segments),
@@ -147,7 +164,7 @@ def erase(
     known = any(state.erased.holds(name) for state in logs for name in what.names)
     if not (found or files or tables or known):
         raise UserError(f"{', '.join(what.names[:3])}: found nowhere: write the name as latest.csv has it")
-    lines = [*found, *_models(places.model, what)]
+    lines = [*found, *_others(made, labels, what), *_models(places.model, what)]
     if delete:
         for store, _, erase_in in made:
             erase_in(store, what)
@@ -170,8 +187,26 @@ def erase(
 
 
 def holding(store: Store, what: Wanted) -> list[str]:
-    """The files of a place that hold these recordings."""
-    return [entry.name for entry in store.list() if what.among(_names_in(store, entry.name))]
+    """The files that jobs wrote to a place and that hold these recordings."""
+    return [name for name in _naming(store, what) if _ours(name)]
+
+
+def _naming(store: Store, what: Wanted) -> Iterator[str]:
+    return (entry.name for entry in store.list() if what.among(_names_in(store, entry.name)))
+
+
+def _ours(name: str) -> bool:
+    """Was a file of a place written by a job? People keep tables of their own there."""
+    folder, _, inner = name.partition("/")
+    return folder in FOLDERS if inner else name in VIEWS
+
+
+def _others(made: Sequence[_Place], labels: Sequence[str], what: Wanted) -> list[str]:
+    """A line for each file of somebody else's in these places that holds them and that --labels does not name."""
+    named = {store.url(name) for store, name in map(store_of_file, labels)}
+    stores = [store for store, find, _ in made if find is holding]
+    found = [store.url(name) for store in stores for name in _naming(store, what) if not _ours(name)]
+    return [f"{place}: holds them, and stays: no job wrote it" for place in found if place not in named]
 
 
 def _names_in(store: Store, path: str) -> set[str]:
@@ -336,8 +371,8 @@ def _rewrite(store: Store, name: str, without: Callable[[bytes], bytes | None]) 
 
 def _part_without(data: bytes, what: Wanted) -> bytes | None:
     try:
-        rows = pq.read_table(io.BytesIO(data))
-    except pa.ArrowInvalid:  # no part of ours
+        rows = read_parquet(data)
+    except (pa.ArrowException, OSError):  # no part of ours
         return None
     gone = what.among(pc.unique(rows[RECORDING]).to_pylist()) if RECORDING in rows.column_names else set()
     if not gone:
@@ -346,7 +381,11 @@ def _part_without(data: bytes, what: Wanted) -> bytes | None:
 
 
 def _csv_without(data: bytes, place: str, what: Wanted) -> bytes | None:
-    return csv_without(data, place, lambda row: name_in_cell(row.get(RECORDING, "")) in what)
+    return csv_without(data, place, lambda row: _cell(row) in what or name_in_cell(_cell(row)) in what)
+
+
+def _cell(row: Mapping[str, str]) -> str:
+    return row.get(RECORDING, "")
 
 
 def _models(place: str | None, what: Wanted) -> list[str]:

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar, cast
 
-from samplecnn.errors import JobError, UserError
+from samplecnn.errors import JobError, UserError, one_line
 
 log = logging.getLogger(__name__)
 S = TypeVar("S")
+
+MOST_SEED = 2**32 - 1  # that scikit-learn takes
 
 PLACES = {
     "recordings": "folder or gs://bucket/prefix that holds the recordings",
@@ -184,10 +186,12 @@ class Flags:
         at = words.index("--") if self._has_rest and "--" in words else len(words)
         args = self._parser.parse_args(words[:at], namespace=Args())
         args.rest = words[at + 1 :]
-        for name, least in (("workers", 1), ("seed", 0)):
+        for name, least, most in (("workers", 1, None), ("seed", 0, MOST_SEED)):
             value = getattr(args, name, None)
             if value is not None and value < least:
                 raise UserError(f"--{name} {value}: choose {least} or more")
+            if value is not None and most is not None and value > most:
+                raise UserError(f"--{name} {value}: choose {most} or less")
         return args
 
 
@@ -250,9 +254,9 @@ def run(main: Callable[[], int]) -> int:
 def _end(error: Exception, code: int) -> int:
     if "--traceback" in sys.argv:
         log.exception("traceback, as asked")
-    message = " ".join(str(error).split()) or type(error).__name__
     known = isinstance(error, UserError | JobError)
     # A message of a library can be pages long (Ray repeats a worker's whole traceback): its first words and its type.
-    line = message if known else f"{type(error).__name__}: {message[:400]} (--traceback shows more)"
+    message = one_line(error, most=sys.maxsize if known else 400) or type(error).__name__
+    line = message if known else f"{type(error).__name__}: {message} (--traceback shows more)"
     print(f"error: {line}", file=sys.stderr)
     return code

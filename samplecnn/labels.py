@@ -38,6 +38,8 @@ from samplecnn.tables import read_csv
 
 log = logging.getLogger(__name__)
 
+LEAST_PART_S = 1.0  # of a recording that is judged by itself; who writes 1.30 to 1.32 means minutes
+
 
 @dataclass(frozen=True, kw_only=True)
 class MarkSettings:
@@ -176,7 +178,7 @@ def read_labels(data: bytes, place: str, settings: LabelSettings) -> Labels:
         quality = scale.quality(row[MARK], name, place) if MARK in row else None
         key = match_key(name)
         # An empty cell groups the recording with nothing but itself.
-        group, *further = (row[column] or f"{RECORDING} {key}" for column in columns)
+        group, *further = (match_key(row[column]) or f"{RECORDING} {key}" for column in columns)
         label = Label(name, 0, group, tuple(further), piece=row.get(PIECE, ""))
         part = _part(row, name, place)
         rating = _Rating(replace(label, part=part), rater, grade, quality)
@@ -210,10 +212,10 @@ def _part(row: dict[str, str], recording: str, place: str) -> tuple[float, float
         found = float((start or "0").replace(",", ".")), float(end.replace(",", "."))
     except ValueError:
         found = math.nan, math.nan
-    if not 0 <= found[0] < found[1] < math.inf:
+    if not 0 <= found[0] <= found[1] - LEAST_PART_S < math.inf:
         raise UserError(
             f"{place}: the part of {recording!r} from {start or 0!s} to {end or 'nowhere'} s is none: {START_S} must "
-            f"be 0 or more, and {END_S} after it"
+            f"be 0 or more, and {END_S} {LEAST_PART_S:g} s after it, or more"
         )
     return found
 

@@ -169,7 +169,7 @@ class GivenMarks:
         offset = float(mark_R.mean() - slope * score_R.mean())
         least, most = self.scale.least, self.scale.most
         if not math.isfinite(most):
-            least, most = float(self.mark_R.min()), float(self.mark_R.max())
+            least, most = float(mark_R.min()), float(mark_R.max())
         line = MarkMap(offset, slope, 0.0, least, most)
         return replace(line, half=half_of(mark_R - told(line, score_R)[:, 0]))
 

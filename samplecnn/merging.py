@@ -27,7 +27,7 @@ from samplecnn.merge import (
     Spread,
     moved_along,
 )
-from samplecnn.metrics import beyond_chance
+from samplecnn.metrics import LEAST_GROUPS, beyond_chance
 
 # R recordings, S segments, G grades (0 = worst), X features.
 Float64 = npt.NDArray[np.float64]
@@ -38,7 +38,6 @@ COURSE = "course"  # in merge.MERGE_RULES
 PENALTY = 1.0  # on the square of a parameter per spread of its feature, against nats summed over recordings
 FOLDS = 5  # to see whether a rule helps; fewer where there are fewer groups
 LEAST_FOLDS = 3
-LEAST_GROUPS = 10  # of fewer, the standard error of a difference is too uncertain itself
 LEAST_SHARPNESS = 0.05
 LEAST_PROBABILITY = 1e-12
 

@@ -20,6 +20,7 @@ Probs = npt.NDArray[np.float64]
 # again, and where there was nothing to learn up to 10 % fell below 0.05, 2 % below 0.01 (docs/evaluation.md).
 SIGNIFICANT = 0.01
 ONE_IN_TWENTY = 0.05
+LEAST_GROUPS = 10  # of fewer, the standard error of a difference over them is too uncertain itself
 BOOTSTRAPS = 2000
 PERMUTATIONS = 2000
 DEALT_AT_ONCE = 1 << 20  # grades in memory at a time, 8 MB an array of them
@@ -91,18 +92,17 @@ def evaluate_marks(given_R: Probs, told_RM: Probs, group_CR: Sequence[list[str]]
     x_RM = np.stack([off_R**2, given_R, given_R**2, np.abs(off_R), *ranks, *(r**2 for r in ranks), ranks[0] * ranks[1]])
     groups = [[group_R[i] for i in there] for group_R in group_CR]
     m = bootstrap_means(x_RM.T, groups, np.random.default_rng(seed)).T
-    r2_D = 1 - _ratio(m[0], m[2] - m[1] ** 2)
-    spread_D = np.sqrt(np.maximum(0, (m[6] - m[4] ** 2) * (m[7] - m[5] ** 2)))
-    spearman_D = _ratio(m[8] - m[4] * m[5], spread_D)
+    r2_D = 1 - _ratio(m[0], m[2] - m[1] ** 2, where_none=1.0)  # 0 where all marks are alike: nothing to tell
+    spearman_D = _ratio(m[8] - m[4] * m[5], np.sqrt(np.maximum(0, (m[6] - m[4] ** 2) * (m[7] - m[5] ** 2))))
     within = float(np.mean((low_R <= given_R) & (given_R <= high_R)))
     width = float(np.mean(high_R - low_R))
     return MarkMetrics(len(there), _figure(r2_D), _figure(spearman_D), _figure(m[3]), within, width)
 
 
-def _ratio(x_D: Probs, by_D: Probs) -> Probs:
-    """0 where there is nothing to divide by: no spread, no agreement."""
+def _ratio(x_D: Probs, by_D: Probs, where_none: float = 0.0) -> Probs:
+    """where_none: what is told where there is nothing to divide by, by default 0: no spread, no agreement."""
     spread_D = by_D > 1e-12
-    return np.where(spread_D, x_D / np.where(spread_D, by_D, 1.0), 0.0)
+    return np.where(spread_D, x_D / np.where(spread_D, by_D, 1.0), where_none)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,13 @@ def _by_recipe(name: str, help: str) -> Any:
     return flag(None, f"{help} (default: {text})")
 
 
+def _require_rates(learning_rate: float, weight_decay: float) -> None:
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise UserError(f"--learning-rate {learning_rate}: choose a number above 0")
+    if not (math.isfinite(weight_decay) and weight_decay >= 0):
+        raise UserError(f"--weight-decay {weight_decay}: choose 0 or more")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
     """How a network is trained. What is left out is the recipe's, and filled in: an object holds values alone."""
@@ -112,10 +119,7 @@ class FitSettings:
             raise UserError(
                 f"--batch-size {self.batch_size}: choose a multiple of --crops ({self.crops}), whole recordings"
             )
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UserError(f"--learning-rate {self.learning_rate}: choose a number above 0")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise UserError(f"--weight-decay {self.weight_decay}: choose 0 or more")
+        _require_rates(self.learning_rate, self.weight_decay)
         if unknown := sorted(set(self.augmentations) - set(AUGMENTATIONS)):
             known = ",".join(AUGMENTATIONS)
             raise UserError(f"--augment {self.augment}: {unknown[0]!r} is none of {known}; {NO_AUGMENTATION}: none")
@@ -175,5 +179,6 @@ class PretrainSettings:
         for name in ("count", "epochs", "crops", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{flag_name(name)} {getattr(self, name)}: choose 1 or more")
+        _require_rates(self.learning_rate, self.weight_decay)
         if not 2 <= self.performers <= self.count / 2:
             raise UserError(f"--performers {self.performers}: choose from 2 to half of --count ({self.count})")

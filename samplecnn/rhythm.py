@@ -135,7 +135,7 @@ def _power(x_BCF: Tensor, size: int) -> Tensor:
     return power_BCQ
 
 
-@functools.cache
+@functools.lru_cache(maxsize=16)  # a matrix is up to 1 MB, and statistics ask for pieces of any length
 def _to_lags(frames: int, size: int, frame_s: float) -> npt.NDArray[np.float32]:
     """The inverse transform at lag 0 and at the lags alone, [size / 2 + 1, 1 + LAGS]: a lag between two frames is drawn
     from both, one beyond the last frame is the last."""

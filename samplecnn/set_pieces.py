@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from samplecnn.contract import PIECE, RECORDING, match_key, name_in_cell
+from samplecnn.contract import PIECE, RECORDING, cell_key, match_key, name_in_cell
 from samplecnn.errors import UserError
 from samplecnn.marks import MarkMap
 from samplecnn.merge import Merged, expected_score, log_odds, moved_along
@@ -157,8 +157,8 @@ def mean_log_odds(probs_G: Float64) -> float:
 
 
 def read_pieces(data: bytes, place: str) -> dict[str, str]:
-    """Which piece is played, by the recording's key (match_key), of a table with the columns recording,piece; without
-    rows that name no piece. Raises UserError, naming place and line, for what cannot be meant."""
+    """Which piece is played, by the recording's key (cell_key), of a table with the columns recording,piece; without
+    rows that name no piece. Raises UserError, naming place and row, for what cannot be meant."""
     rows = read_csv(data, place)
     if not rows:
         raise UserError(f"{place}: no pieces in it: write a line {RECORDING},{PIECE} and one line a recording")
@@ -169,8 +169,8 @@ def read_pieces(data: bytes, place: str) -> dict[str, str]:
     for number, row in enumerate(rows, start=1):
         name, piece = name_in_cell(row[RECORDING]), row[PIECE]
         if not name:
-            raise UserError(f"{place}, line {number + 1}: no recording named")
-        if piece and match_key(found.setdefault(match_key(name), piece)) != match_key(piece):
+            raise UserError(f"{place}, row {number}: no recording named")
+        if piece and match_key(found.setdefault(cell_key(name), piece)) != match_key(piece):
             raise UserError(f"{place}: {name!r} stands there with two pieces: keep one line of it")
     return found
 

@@ -27,7 +27,7 @@ def flags() -> Flags:
         Flags("Do it.\n\nexamples:\n  do it")
         .places("recordings", optional=["labels"])
         .settings(Settings)
-        .common("workers")
+        .common("workers", "seed")
     )
 
 
@@ -53,6 +53,8 @@ def test_a_setting_that_is_on_or_off_has_a_flag_for_each(argv, quick, careful):
         (["--recordings", "r", "--rate", "x"], "--rate"),
         (["--recordings", "r", "--rat", "5"], "--rat"),
         (["--recordings", "r", "--workers", "0"], "--workers 0"),
+        (["--recordings", "r", "--seed", "-1"], "--seed -1: choose 0 or more"),
+        (["--recordings", "r", "--seed", "4294967296"], "--seed 4294967296: choose 4294967295 or less"),
     ],
 )
 def test_a_mistake_is_a_user_error_that_names_the_flag(argv, words):

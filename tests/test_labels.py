@@ -92,6 +92,17 @@ def test_join_takes_accents_in_either_spelling():
     assert list(join(read("recording,grade\nF\u00fcr.wav,A\n"), ["Fu\u0308r.wav"]).labels) == ["Fu\u0308r.wav"]
 
 
+def test_a_performer_is_one_group_however_the_accent_is_spelled():
+    found = read("recording,grade,performer\na,A,Zo\u00eb\nb,B,Zoe\u0308\n")
+    assert len({label.group for label in found}) == 1
+
+
+def test_join_finds_names_that_a_cell_cannot_hold():
+    names = ["AC\\DC.wav", " led.wav", "x/y.wav"]
+    joined = join(read("recording,grade\nAC\\DC.wav,A\n led.wav,B\nx\\y.wav,C\n"), names)
+    assert (sorted(joined.labels), joined.missing) == (sorted(names), [])
+
+
 def test_of_two_spellings_a_label_takes_its_own():
     joined = join(read("recording,grade\nF\u00fcr.wav,A\n"), ["Fu\u0308r.wav", "F\u00fcr.wav"])
     assert (list(joined.labels), joined.unlabelled) == (["F\u00fcr.wav"], ["Fu\u0308r.wav"])
@@ -157,6 +168,7 @@ def test_a_label_may_be_of_a_part():
         ("-1,10", "from -1 to 10"),
         ("3,", "from 3 to nowhere"),
         ("x,10", "from x to 10"),
+        ("1.30,1.32", r"end_s 1 s after it, or more"),  # minutes, most likely
     ],
 )
 def test_a_part_that_is_none_is_refused(part, words):

@@ -132,6 +132,8 @@ def test_a_mark_and_its_interval_stay_in_the_jurys_range():
     without_range = GivenMarks(np.array([3.0, 9.0, 6.0]), mark_scale("high", "any", "equal", 3))
     found = without_range.fitted(np.array([0.1, 0.9, 0.5]), np.arange(3))
     assert (found.least, found.most) == (3, 9)
+    of_two = without_range.fitted(np.array([0.1, 0.5]), np.array([0, 2]))
+    assert (of_two.least, of_two.most) == (3, 6)  # of what is learnt from, and of nothing that is held out
 
 
 @pytest.mark.parametrize("numbers", [{"slope": float("nan")}, {"half": -1}, {"least": 5, "most": 4}])
@@ -165,6 +167,14 @@ def test_marks_told_are_held_against_marks_given():
     one = told(MarkMap(60, 0, 10, 0, 100), np.zeros(300))
     assert evaluate_marks(given_R, one, groups, 0).spearman.value == 0
     assert evaluate_marks(given_R, one, groups, 0).r2.value == pytest.approx(0, abs=0.02)
+
+
+def test_marks_that_are_all_alike_are_no_variance_told():
+    line_RM = np.tile([62.0, 50.0, 70.0], (6, 1))
+    groups = [[str(i // 2) for i in range(6)]]
+    assert evaluate_marks(np.full(6, 60.0), line_RM, groups, 0).r2.value == 0
+    three = evaluate_marks(np.repeat([50.0, 60.0, 70.0], 2), line_RM, groups, 0)
+    assert three.r2.high <= 0  # resampled data sets hold one performer alone now and then
 
 
 def places(text: str, **settings: str) -> list[float]:

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 
@@ -5,7 +6,7 @@ import pytest
 
 from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
-from samplecnn.recipe import DEFAULT_RECIPE, FitSettings
+from samplecnn.recipe import DEFAULT_RECIPE, FitSettings, PretrainSettings
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,15 @@ from samplecnn.recipe import DEFAULT_RECIPE, FitSettings
 def test_settings_that_cannot_be_meant_are_refused(field, value):
     with pytest.raises(UserError, match="--" + field.replace("_", "-")):
         FitSettings(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("count", 0), ("performers", 1), ("learning_rate", math.nan), ("learning_rate", -1.0), ("weight_decay", -1.0)],
+)
+def test_settings_of_a_starter_that_cannot_be_meant_are_refused(field, value):
+    with pytest.raises(UserError, match="--" + field.replace("_", "-")):
+        PretrainSettings(**{field: value})
 
 
 def test_what_is_left_out_is_the_recipe_s():

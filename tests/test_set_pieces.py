@@ -161,7 +161,7 @@ def test_a_table_of_pieces():
         ("", "no pieces in it"),
         ("recording\na.wav\n", "no column piece in recording"),
         ("name,piece\na.wav,fugue\n", "no column recording in name,piece"),
-        ("recording,piece\n,fugue\n", "line 2: no recording named"),
+        ("recording,piece\n,fugue\n", "row 1: no recording named"),
         ("recording,piece\na.wav,fugue\na.wav,waltz\n", "'a.wav' stands there with two pieces"),
     ],
 )

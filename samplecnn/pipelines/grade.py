@@ -61,8 +61,8 @@ from samplecnn.contract import (
     VERSION,
     WARNING,
     WEIGHT,
+    cell_key,
     grades_schema,
-    match_key,
     probabilities,
     segment_grades_schema,
 )
@@ -185,8 +185,8 @@ def _tell_of_strangers(
     """A row of --pieces whose recording is not there is most likely misspelled."""
     if not played:
         return
-    known = {match_key(name) for name in state.items[RECORDING].to_pylist()}
-    known.update(match_key(item.recording) for item in work.todo)
+    known = {cell_key(name) for name in state.items[RECORDING].to_pylist()}
+    known.update(cell_key(item.recording) for item in work.todo)
     if strangers := sorted(set(played) - known):
         told = some_names(strangers)
         log.warning(
@@ -281,7 +281,7 @@ class _Run:
         try:
             sound = meta[SOUND]
             measures_M = None if sound is None else np.array(sound)
-            piece = self._played.get(match_key(item[RECORDING]))
+            piece = self._played.get(cell_key(item[RECORDING]))
             graded = merge_windows(self._card, outputs, meta[PLAYING_S], measures_M, piece)
         except RecordingError as error:
             self._items.append(

@@ -12,7 +12,7 @@ import torch
 
 from samplecnn import model_folder
 from samplecnn.audio import Decoded, Decoder
-from samplecnn.contract import DURATION_S, RECORDING, WARNING, is_recording_name, match_key, spell_name
+from samplecnn.contract import DURATION_S, RECORDING, WARNING, cell_key, is_recording_name, spell_name
 from samplecnn.errors import RecordingError, UserError
 from samplecnn.hearing import Hearing, own_threads
 from samplecnn.infer import Grader, RecordingGrade, said_of_piece
@@ -62,7 +62,7 @@ def grade_few(recordings: Sequence[str], model: str, tell: Callable[[str], None]
     with OneByOne(card, network) as grader:
         for (store, entry), name in zip(found, names, strict=True):
             try:
-                piece = played.get(match_key(spell_name(entry.name)))
+                piece = played.get(cell_key(spell_name(entry.name)))
                 one, decoded = grader.grade(store, entry, piece)
             except RecordingError as error:
                 failed += 1

@@ -38,6 +38,7 @@ from samplecnn.errors import LostRace, RecordingError, UserError
 from samplecnn.evaluation import of_the_model
 from samplecnn.hearing import Hearing
 from samplecnn.labels import Label, LabelSettings, join, read_labels
+from samplecnn.metrics import LEAST_GROUPS
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.grade_few import OneByOne
 from samplecnn.pipelines.progress import counted
@@ -60,6 +61,7 @@ log = logging.getLogger(__name__)
 
 HELD_OUT = "recordings that neither model was trained on"
 CROSS_VALIDATED = "recordings that cross-validation held out of both recipes"
+NEEDED = f"{LEAST_RECORDINGS} are needed, of two grades or more, in {LEAST_GROUPS} groups or more (--group)"
 
 
 @dataclass(frozen=True)
@@ -190,12 +192,12 @@ def _held_out(new: _Model, current: _Model, recordings: str, labels: Sequence[La
         for name in sorted(labelled)
         if not any(known and known.holds(name, _version(source, entries[name])) for known in trained)
     ]
-    few = f"{len(held)} labelled recordings that neither model was trained on are there, {LEAST_RECORDINGS} are needed"
-    if len(held) < LEAST_RECORDINGS:
-        return None, few
+    few = f"labelled recordings that neither model was trained on are there, {NEEDED}"
+    if len(held) < LEAST_RECORDINGS:  # known before anything is heard
+        return None, f"{len(held)} {few}"
     heard = _stated(source, [(name, entries[name]) for name in held], new, current)
     comparison = _paired(HELD_OUT, {name: labelled[name] for name in heard}, heard)
-    return comparison, few.replace(str(len(held)), str(len(heard)), 1) + ", of two grades or more"
+    return comparison, f"{len(heard)} {few}"
 
 
 def _version(source: Store, entry: Entry) -> str:
@@ -235,7 +237,7 @@ def _cross_validated(
     labelled = join(labels, said.keys() & before.keys()).alone()
     heard = {name: (said[name], before[name]) for name in labelled}
     comparison = _paired(CROSS_VALIDATED, labelled, heard)
-    return comparison, f"both evaluations have {len(heard)} labelled recordings, {LEAST_RECORDINGS} are needed"
+    return comparison, f"both evaluations have {len(heard)} labelled recordings, {NEEDED}"
 
 
 def _out_of_fold(place: str, card: ModelCard, flag: str) -> dict[str, _Stated]:
@@ -261,7 +263,7 @@ def _out_of_fold(place: str, card: ModelCard, flag: str) -> dict[str, _Stated]:
 
 
 def _paired(basis: str, labelled: dict[str, Label], heard: dict[str, tuple[_Stated, _Stated]]) -> Comparison | None:
-    """None where they are too few, or of one grade."""
+    """None where they are not what is NEEDED."""
     names = sorted(heard)
     given_R = np.array([labelled[name].grade for name in names], np.int64)
     if len(names) < LEAST_RECORDINGS or len(np.unique(given_R)) < 2:
@@ -269,6 +271,8 @@ def _paired(basis: str, labelled: dict[str, Label], heard: dict[str, tuple[_Stat
     candidate_R, current_R = (np.array([heard[name][i].grade for name in names], np.int64) for i in (0, 1))
     groups = [(labelled[name].group, *labelled[name].further) for name in names]
     group_CR = [list(column) for column in zip(*groups, strict=True)]
+    if min(len(set(group_R)) for group_R in group_CR) < LEAST_GROUPS:
+        return None
     said = [(labelled[name].mark, heard[name][0].mark, heard[name][1].mark) for name in names]
     marks = None
     if not any(None in three for three in said):

@@ -245,13 +245,23 @@ def _trained_already(model: str, run: str) -> tuple[ModelCard, Hearing] | None:
 
 
 def recording_set(data: Labelled, folder: str) -> RecordingSet:
-    """The labelled recordings, rebuilt into a file in `folder`."""
+    """The labelled recordings, rebuilt into a file in `folder`.
+
+    Raises JobError where those that hold enough playing are of less than two grades, though the labels are not.
+    """
     labels: dict[str, list[Label]] = {}
     told = (data.grade_R, data.group_CR[0], data.lean_R, data.weight_R, data.part_R)
     for name, grade, group, lean, weight, part in zip(data.recordings, *told, strict=True):
         label = Label(name, int(grade), group, lean=float(lean), weight=float(weight), part=part)
         labels.setdefault(name, []).append(label)
-    return read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)
+    found = read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)
+    if len(set(found.grade_R.tolist())) < 2 <= len(set(data.grade_R.tolist())):
+        raise JobError(
+            f"{len(found.left_out)} of {len(data.recordings)} labelled recordings hold too little playing, and the "
+            "others are of less than two grades: label more, or prepare again with shorter segments (--segment-s) or a "
+            "higher --sample-rate"
+        )
+    return found
 
 
 def _worker(config: dict[str, Any]) -> None:

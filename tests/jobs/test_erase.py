@@ -301,6 +301,33 @@ def test_a_name_is_found_however_a_message_quotes_it() -> None:
     assert not what.told_in("night-1 failed: could not read class 3")
 
 
+def test_what_people_keep_in_a_place_stays_and_is_told(tmp_path: Any) -> None:
+    school(str(tmp_path))
+    files = open_store(str(tmp_path))
+    theirs = f'recording,grade\n"{LISA}",A\n'.encode()
+    for name in ("evaluation/labels.csv", "grades/exported.csv"):
+        files.put(name, theirs)
+    files.put("grades/mine.parquet", parquet_bytes(pa.table({RECORDING: [LISA]})))
+    lines = erase(WHAT, places(str(tmp_path)), delete=True, labels=[f"{tmp_path}/evaluation/labels.csv"])
+    stay = [line for line in lines if line.endswith(": holds them, and stays: no job wrote it")]
+    assert [line.partition(": ")[0] for line in stay] == [
+        f"{tmp_path}/grades/{n}" for n in ("exported.csv", "mine.parquet")
+    ]
+    assert f"{tmp_path}/evaluation/labels.csv: has lines of them, which stay (--labels-too)" in lines
+    assert files.read("grades/exported.csv").data == theirs
+    assert [name for name in where(str(tmp_path)) if name.startswith(("grades", "segments", "evaluation"))] == [
+        "evaluation/labels.csv",
+        "grades/exported.csv",
+        "grades/mine.parquet",
+    ]
+
+
+def test_a_performer_is_found_however_the_accent_is_spelled(tmp_path: Any) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("recording,grade,performer\na\\b.wav,A,Zo\u00eb\n")
+    assert set(wanted("", "Zoe\u0308", [str(table)]).names) == {"a/b.wav", "a\\b.wav"}
+
+
 def test_files_beside_the_records_are_no_records(tmp_path: Any) -> None:
     school(str(tmp_path))
     store = open_store(str(tmp_path / "nights"))

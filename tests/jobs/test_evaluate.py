@@ -7,7 +7,7 @@ import pytest
 from samplecnn.architecture import NetworkSettings
 from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, ONSETS, OUTER
 from samplecnn.contract import DURATION_S, METRICS_CSV, METRICS_JSON, PREDICTIONS_CSV, RECORDING
-from samplecnn.errors import UserError
+from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import MAJORITY, EvaluationSettings
 from samplecnn.labels import LabelSettings
 from samplecnn.pipelines import evaluate as evaluating
@@ -65,6 +65,13 @@ def test_every_labelled_recording_is_predicted_once_while_held_out(evaluation):
     assert all(float(row["kappa_low"]) <= float(row["kappa"]) <= float(row["kappa_high"]) for row in table)
     assert metrics["conclusion"] in said
     assert "majority" in said
+
+
+def test_where_too_few_hold_enough_playing_that_is_said(recordings, tmp_path):
+    place = str(tmp_path / "segments")
+    prepare(str(recordings[0]), place, SegmentSettings(sample_rate=100, segment_s=600.0, hop_s=600.0))
+    with pytest.raises(JobError, match=r"^12 of 12 labelled recordings hold too little playing.*--segment-s"):
+        evaluated(place, recordings[1], tmp_path / "evaluation")
 
 
 def test_several_raters_are_told_apart_and_the_ceiling_stands_beside_the_model(segments, recordings, tmp_path):

@@ -307,6 +307,23 @@ def test_marks_of_cross_validation_are_compared_too(school: School, tmp_path: Pa
     )
 
 
+def test_recordings_of_a_few_groups_show_nothing_however_many_they_are(school: School, tmp_path: Path) -> None:
+    given = school.by["candidate"]
+    path = tmp_path / "labels.csv"
+    for performers, enough in ((1, False), (9, False), (10, True)):
+        rows = [
+            f"{name},{grade},p{number % performers}\n" for number, (name, grade) in enumerate(sorted(given.items()))
+        ]
+        path.write_text("recording,grade,performer\n" + "".join(rows))
+        models, evidence = school.models(tmp_path / f"models {performers}"), Evidence(school.recordings, str(path))
+        if enough:
+            assert promote(school.candidate, models, evidence, SETTINGS, print)
+        else:
+            with pytest.raises(UserError, match=r"24 labelled .* are there, 20 are needed, .* in 10 groups or more"):
+                promote(school.candidate, models, evidence, SETTINGS, print)
+            assert model_folder.current_id(models) == school.id("current")
+
+
 def test_other_grades_a_first_model_and_a_race(school: School, tmp_path: Path) -> None:
     models = school.models(tmp_path / "models")
     other = publish(tmp_path / "other", seed=5, grades="gold,silver,bronze", trained=NONE)
