@@ -49,7 +49,7 @@ def main() -> int:
             workers=args.workers,
         )
     print(outcome)
-    if args.grades is not None and not args.no_report and outcome.done + outcome.failed:
+    if args.grades is not None and not args.no_report and outcome.changed:
         from samplecnn.report.write import report_after
 
         print(report_after(Sources(grades=args.grades, model=args.model), outcome.done + outcome.kept))

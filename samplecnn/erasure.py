@@ -8,6 +8,7 @@ on. At its end it looks again. People's tables come last, since they say which r
 
 import json
 import logging
+import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -277,7 +278,7 @@ def _erase_segments(store: Store, what: Wanted) -> None:
             if not (gone := what.among(_names_in(store, path))):
                 continue
             removed.append(path)
-            if rest := segment_folder.without(store, path, gone, run):
+            if rest := segment_folder.without(store, path, gone, run, state):
                 new_path = segment_folder.data_path(rest.name)
                 items += [{**item, PART: new_path} for item in rest.items]
                 parts.append({"path": new_path, "rows": rest.rows})
@@ -349,7 +350,7 @@ def _says_who(place: str) -> bool:
 
 
 def _erase_lines(place: str, what: Wanted) -> None:
-    store, name = store_of_file(place)
+    store, name = store_of_file(os.path.realpath(place) if os.path.islink(place) else place)  # not the link alone
     _rewrite(store, name, lambda data: _csv_without(data, place, what))
 
 

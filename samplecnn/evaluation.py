@@ -241,13 +241,14 @@ def score_graders(task: Task, predicted: dict[str, Predicted], model: Model, set
 
 
 def evaluation_files(evaluations: Sequence[Evaluation]) -> dict[str, bytes]:
-    """metrics.json and the tables beside it, of one evaluation or of a sweep over sample rates."""
+    """The tables, and last metrics.json, of one evaluation or of a sweep over sample rates: who finds that one may
+    believe the others to be of it."""
     whole = {"evaluations": [evaluation.to_json() for evaluation in evaluations]}
     return {
-        METRICS_JSON: (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode(),
         METRICS_CSV: csv_bytes(pa.concat_tables([metrics_table(evaluation) for evaluation in evaluations])),
         PREDICTIONS_CSV: csv_bytes(pa.concat_tables([predictions_table(evaluation) for evaluation in evaluations])),
         RISK_COVERAGE_CSV: csv_bytes(pa.concat_tables([risk_table(evaluation) for evaluation in evaluations])),
+        METRICS_JSON: (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode(),
     }
 
 

@@ -7,6 +7,7 @@ next run. Readers take from staging/ what has not been moved yet. The log is the
 views of it.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from samplecnn import views
-from samplecnn.commits import DONE, OUTCOME, PART, PERMANENT, CommitLog, LogState
+from samplecnn.commits import DONE, OUTCOME, PART, PERMANENT, CommitLog, LogState, as_given
 from samplecnn.contract import (
     DATA,
     FAILURES_CSV,
@@ -164,10 +165,13 @@ def finish_commit(store: Store, state: LogState) -> None:
         name = path.rpartition("/")[2]
         if name in waiting:
             store.move(waiting[name], path)
-    named = set(state.parts)
-    for entry in store.list(f"{DATA}/"):
-        if entry.name not in named:
-            store.delete(entry.name)
+    unnamed = [entry.name for entry in store.list(f"{DATA}/") if entry.name not in state.parts]
+    # A driver that slept through the end of its lease may hold an old log, and see what another one has moved in since:
+    # the log as it is after the listing names all of that.
+    now = CommitLog(store, "segments", known=state).state() if unnamed else state
+    for name in unnamed:
+        if name not in now.parts:
+            store.delete(name)
 
 
 def shard_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
@@ -177,10 +181,14 @@ def shard_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=text)
 
 
-def without(store: Store, path: str, gone: set[str], run: str) -> Staged | None:
-    """A shard rewritten to staging/<run>/ without the recordings in `gone`; None where nothing would be left."""
+def without(store: Store, path: str, gone: set[str], run: str, state: LogState) -> Staged | None:
+    """A shard rewritten to staging/<run>/ without the recordings in `gone`; None where nothing would be left.
+
+    state: whose items of the others are told, since their stamps may be newer than the shard.
+    """
     filesystem, base = store.filesystem()
-    name = f"{run}-without-{path.rpartition('/')[2]}"
+    # No name of its own name: one that grows with each rewriting is too long for a disk after seven.
+    name = f"{run}-{hashlib.blake2b(path.encode(), digest_size=8).hexdigest()}.parquet"
     target = staged_path(run, name)
     rows = 0
     with filesystem.open_input_file(f"{base}/{path}") as source:
@@ -196,7 +204,8 @@ def without(store: Store, path: str, gone: set[str], run: str) -> Staged | None:
                 rows += kept.num_rows
                 writer.write_batch(kept)
             writer.add_key_value_metadata({OUTCOMES_KEY: json.dumps(items), SETTINGS_KEY: keys[SETTINGS_KEY]})
-    return Staged(name, target, rows, [item for item in items if item[OUTCOME] == DONE]) if rows else None
+    here = as_given(state.items.filter((pc.field(OUTCOME) == DONE) & (pc.field(PART) == path)))
+    return Staged(name, target, rows, [item for item in here if item[RECORDING] not in gone]) if rows else None
 
 
 def write_views(store: Store, state: LogState) -> None:

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samplecnn.errors import JobError, UserError
+from samplecnn.errors import JobError, UserError, one_line
 from samplecnn.flags import Args, Commands, Flags, flag, run
 from samplecnn.operations.cluster_file import Cluster, configured, faults, read_cluster, remarks
 
+TOP = Path(__file__).resolve().parent.parent
 FILE = "the cluster's file"
 YES = "run what is printed"
 
@@ -85,11 +86,17 @@ def checked(path: str) -> Cluster:
 
 
 def configure(args: Args) -> int:
-    path = Path(args.cluster)
-    read_cluster(path)
-    text = path.read_text(encoding="utf-8")
+    path, before = Path(args.cluster), read_cluster(args.cluster)
     words = {name: getattr(args, name) for name in ("project", "zone", "bucket", "gpu")}
-    path.write_text(configured(text, **words), encoding="utf-8")
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        beside.write_text(configured(path.read_text(encoding="utf-8"), **words), encoding="utf-8")
+        found = faults(read_cluster(beside))
+        if len(found) > len(faults(before)):
+            raise UserError(f"{path}: nothing was written, since then: " + "; ".join(found))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
     return check(args)
 
 
@@ -115,12 +122,12 @@ def launch(args: Args) -> int:
     from samplecnn.operations.submission import cost_line
 
     print(cost_line(checked(args.cluster), Wanted(), hours=1.0), file=sys.stderr)
-    return confirmed(args, ["ray", "up", args.cluster, "--yes"])
+    return confirmed(args, ["ray", "up", from_top(args.cluster), "--yes"])
 
 
 def teardown(args: Args) -> int:
     cluster = read_cluster(args.cluster)
-    code = confirmed(args, ["ray", "down", args.cluster, "--yes"])
+    code = confirmed(args, ["ray", "down", from_top(args.cluster), "--yes"])
     if project := cluster.config["provider"].get("project_id"):
         name = cluster.config.get("cluster_name")
         left = f"gcloud compute instances list --project={project} --filter=labels.ray-cluster-name={name}"
@@ -132,11 +139,11 @@ def status(args: Args) -> int:
     from samplecnn.operations.launches import launch_failures
 
     look = "ray status -v; tail -n 2000 /tmp/ray/session_latest/logs/monitor.*"
-    command = ["ray", "exec", args.cluster, look]
+    command = ["ray", "exec", from_top(args.cluster), look]
     print(shlex.join(command), file=sys.stderr)
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     if told.returncode:
-        raise JobError(f"ray exec ended with {told.returncode}: {' '.join(told.stderr.split())[-300:]}")
+        raise JobError(f"ray exec ended with {told.returncode}: {one_line(told.stderr[-300:], 300)}")
     print(told.stdout.partition("==> ")[0].strip())
     for failure in launch_failures(told.stdout):
         print(f"machines do not come: {failure}")
@@ -181,9 +188,15 @@ def confirmed(args: Args, command: list[str]) -> int:
     return call(command)
 
 
+def from_top(path: str) -> str:
+    """A file's path as it is from the top of the repository, where commands are run."""
+    within = os.path.relpath(path, TOP)
+    return os.path.abspath(path) if within.startswith("..") else within
+
+
 def call(command: list[str]) -> int:
     """Run a command of Ray's or Google's with the token on. Raises JobError where it fails."""
-    os.chdir(Path(__file__).resolve().parent.parent)  # the file mounts and the working directory are meant from here
+    os.chdir(TOP)  # the file mounts and the working directory are meant from here
     try:
         code = subprocess.run(command, env={**os.environ, "RAY_AUTH_MODE": "token"}, check=False).returncode
     except FileNotFoundError:

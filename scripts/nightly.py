@@ -60,7 +60,7 @@ def main() -> int:
         ended = run_night(
             jobs, store, cluster, night, entrypoint=entrypoint, folder=str(ROOT), longest_s=settings.hours * 3600
         )
-    except JobError as error:
+    except (JobError, UserError) as error:
         notify(settings.hook, {"night": night, "state": "failed", "line": str(error)})
         raise
     print(ended.line)

@@ -74,6 +74,7 @@ def test_a_perfect_model_stands_above_the_majority_in_every_form(evaluation):
 
 def test_the_risk_coverage_curve_of_each_grader_lies_beside_the_metrics(evaluation):
     files = evaluation_files([evaluation, scored(2000)])
+    assert list(files)[-1] == METRICS_JSON  # which speaks for the others
     rows = read_csv(files[RISK_COVERAGE_CSV], "risk_coverage")
     assert [(row["sample_rate"], row["grader"]) for row in rows] == [
         (rate, grader) for rate in ("500", "2000") for grader in (MAJORITY, "model")

@@ -17,6 +17,7 @@ from samplecnn.errors import JobError, LostRace, RecordingError, UserError
 from samplecnn.store import Store, open_store
 from samplecnn.store.gcs import GcsStore
 from tests.fixtures import HANGS_S
+from tests.fixtures.files import allowed
 from tests.fixtures.gate import Fault
 from tests.fixtures.gcs import Gate, gcs_store
 
@@ -242,7 +243,23 @@ def test_links_that_lead_out_of_the_folder_are_left_alone(folder: Path, caplog: 
     (folder / "same.wav").symlink_to(folder / "own.wav")
     os.mkfifo(folder / "pipe.wav")
     assert [entry.name for entry in open_store(str(folder)).list()] == ["own.wav", "same.wav"]
-    assert "1 links lead out" in caplog.text
+    assert "3 links lead to folders, or out of this one, and are left alone" in caplog.text
+
+
+def test_a_file_where_a_folder_is_meant_is_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"labels\.csv/in it.*: is a file, and a folder is wanted"):
+        list(open_store(str(tmp_path / "labels.csv" / "in it")).list())
+
+
+def test_what_may_not_be_read_or_written_is_the_users_mistake(folder: Path) -> None:
+    store = open_store(str(folder))
+    store.put("labels.csv", b"x")
+    with allowed(folder / "labels.csv", 0), pytest.raises(UserError, match=r"labels\.csv: may not be read"):
+        store.read("labels.csv")
+    lock = folder / ".samplecnn" / "lock"
+    with allowed(lock, 0), pytest.raises(UserError, match="another user has worked there"):
+        store.put("other.csv", b"x")
 
 
 def test_names_that_are_no_text_are_listed_and_read(folder: Path) -> None:

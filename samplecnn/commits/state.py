@@ -196,10 +196,14 @@ def restamped(state: LogState, stamps: Mapping[tuple[str, str], str]) -> list[di
     rows = state.items.filter(pc.field(OUTCOME) != DELETED)
     rows = rows.filter(pc.is_in(joined(rows, RECORDING, VERSION), joined(known, RECORDING, VERSION)))
     return [
-        {**row, STAMP: stamp}
-        for row in rows.select([name for name in rows.column_names if name in GIVEN]).to_pylist()
-        if (stamp := stamps[row[RECORDING], row[VERSION]]) != row[STAMP]
+        {**row, STAMP: stamp} for row in as_given(rows) if (stamp := stamps[row[RECORDING], row[VERSION]]) != row[STAMP]
     ]
+
+
+def as_given(rows: pa.Table) -> list[dict[str, Any]]:
+    """These rows of the log as a commit says them."""
+    found: list[dict[str, Any]] = rows.select([name for name in rows.column_names if name in GIVEN]).to_pylist()
+    return found
 
 
 def standing(state: LogState) -> pa.Table:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from samplecnn.errors import UserError
+from samplecnn.errors import UserError, one_line
 
 # Ray fills in what is missing, from values that are years old.
 KEYS = frozenset(
@@ -67,7 +67,7 @@ class Cluster:
 
     def node_types(self) -> dict[str, dict[str, Any]]:
         """The node types by name; none for machines of one's own."""
-        return dict(self.config.get("available_node_types", {}))
+        return dict(self.config.get("available_node_types") or {})
 
     def gpu_kind(self) -> str:
         """Which of GPU_KINDS the workers have; "" if none is chosen."""
@@ -82,9 +82,12 @@ def read_cluster(path: str | Path) -> Cluster:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file: name your cluster's file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
     if not isinstance(config, dict) or not isinstance(config.get("provider"), dict):
         raise UserError(f"{path}: no cluster file: it has no provider")
+    for key in ("auth", "file_mounts", "available_node_types"):
+        if not isinstance(config.get(key) or {}, dict):
+            raise UserError(f"{path}: {key}: is a mapping, not a {type(config[key]).__name__}")
     return Cluster(Path(path), config)
 
 
@@ -102,6 +105,8 @@ def configured(text: str, **words: str) -> str:
         if words.get(name) and not re.fullmatch(pattern, words[name]):
             raise UserError(f"--{name} {words[name]}: is no {name} of Google Cloud's")
     provider = yaml.safe_load(text)["provider"]
+    if provider.get("type") != "gcp" and (words.get("project") or words.get("zone") or words.get("gpu")):
+        raise UserError("--project, --zone and --gpu: go with provider.type gcp alone; machines of your own have none")
     if words.get("project"):
         for form in (r"project_id: ", r"projects/", r"--project=", r"samplecnn-\w+@"):
             text = re.sub(rf"({form}){re.escape(provider['project_id'])}\b", rf"\g<1>{words['project']}", text)
@@ -196,9 +201,9 @@ def _google(cluster: Cluster) -> Iterator[str]:
         yield f"provider.availability_zone {zone}: is not in region {region}"
     if provider.get("cache_stopped_nodes") is not False:
         yield "provider.cache_stopped_nodes: say false: stopped machines go on paying for their disks"
-    proxy = str(config.get("auth", {}).get("ssh_proxy_command", ""))
+    proxy = str((config.get("auth") or {}).get("ssh_proxy_command", ""))
     if provider.get("use_internal_ips"):
-        if not config.get("auth", {}).get("ssh_proxy_use_node_id") or "start-iap-tunnel" not in proxy:
+        if not (config.get("auth") or {}).get("ssh_proxy_use_node_id") or "start-iap-tunnel" not in proxy:
             yield "auth: without public addresses ssh needs ssh_proxy_use_node_id and ssh_proxy_command"
         if _public(config):
             yield "accessConfigs gives a public address, while use_internal_ips promises none: take away one of them"
@@ -295,7 +300,7 @@ def _own_machines(config: Mapping[str, Any]) -> Iterator[str]:
         yield "provider: give head_ip and worker_ips"
     if config.get("min_workers") != len(workers) or config.get("max_workers") != len(workers):
         yield f"min_workers and max_workers: there are {len(workers)} worker_ips"
-    if not config.get("auth", {}).get("ssh_private_key"):
+    if not (config.get("auth") or {}).get("ssh_private_key"):
         yield "auth.ssh_private_key: is missing: the head logs in to the workers with it"
     setup = config.get("setup_commands") or []
     if not any("nvidia-smi" in command for command in setup):
@@ -312,7 +317,7 @@ def _same_machine(types: Mapping[str, Any], name: str) -> bool:
 def _public(config: Mapping[str, Any]) -> bool:
     return any(
         interface.get("accessConfigs")
-        for node_type in config.get("available_node_types", {}).values()
+        for node_type in (config.get("available_node_types") or {}).values()
         for interface in node_type.get("node_config", {}).get("networkInterfaces", [])
     )
 

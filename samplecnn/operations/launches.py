@@ -10,11 +10,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LaunchFailure:
-    """What Google said and what to change. permanent: waiting will not help."""
+    """What Google said and what to change. permanent: waiting will not help; of_gpus: it keeps away machines with a
+    GPU, and no others."""
 
     what: str
     cure: str
     permanent: bool
+    of_gpus: bool = False
+
+    def forbids(self, kind: str) -> bool:
+        """Will machines with this, GPU or CPU, not come however long one waits?"""
+        return self.permanent and (kind == "GPU" or not self.of_gpus)
 
     def __str__(self) -> str:
         return f"{self.what}: {self.cure}"
@@ -43,6 +49,7 @@ def _quota(match: re.Match[str], _: str) -> LaunchFailure:
         f"quota {match['name']} is used up{limit}",
         "ask for more in the console under IAM & Admin, Quotas, or lower max_workers",
         permanent=True,
+        of_gpus="GPU" in match["name"],
     )
 
 
@@ -52,6 +59,7 @@ def _unknown_gpu(match: re.Match[str], _: str) -> LaunchFailure:
         f"zone {match['zone']} has no {match['name']}{ended}",
         "change the zone or the GPU type: scripts/cluster.py configure",
         permanent=True,
+        of_gpus=True,
     )
 
 

@@ -77,7 +77,7 @@ def _missing(bundle: dict[str, float], count: int, wait_s: float, watch: "LogWat
         while not group.wait(LOOK_EVERY_S):
             waited_s = time.monotonic() - started
             failures = watch.failures()
-            if final := [str(failure) for failure in failures if failure.permanent]:
+            if final := [str(failure) for failure in failures if failure.forbids(kind)]:
                 return "; ".join(final)
             if waited_s >= wait_s:
                 why = "; ".join(map(str, failures)) or "the autoscaler gave no reason"

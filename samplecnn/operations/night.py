@@ -5,13 +5,15 @@ gives out once, so that two starts at the same moment make one job; what has bee
 that an attempt goes on where another ended. A start that finds the night at work, or done, does nothing.
 """
 
+import contextlib
 import json
 import logging
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from samplecnn.errors import JobError, one_line
 from samplecnn.operations.cluster_file import Cluster
@@ -21,11 +23,13 @@ from samplecnn.store import Store
 from samplecnn.untrusted import read_json
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 NIGHTS = "nights"  # the run records, beside recordings, model and grades: nights/2026-11-27.json
 MARK = "night: "  # begins the line in which the job says what it did
 ATTEMPTS = 2  # a start: the second goes on where the first ended
 LOOK_EVERY_S = 2.0
+SILENT_S = 120.0  # for which a head may leave questions unanswered
 USERS_MISTAKE = 2  # exit code of a job that would fail the same way again
 
 
@@ -88,13 +92,22 @@ def run_night(
 
 def _attempts(jobs: Jobs, night: str) -> list[Any]:
     """This night's jobs, first to last."""
-    try:
-        found = jobs.list_jobs()
-    except (RuntimeError, ConnectionError) as error:
-        raise JobError(f"the cluster does not answer: {one_line(error, 300)}") from error
+    found = _ask(jobs.list_jobs)
     numbers = {job.submission_id: _number(night, job.submission_id or "") for job in found}
     ours = [job for job in found if numbers[job.submission_id]]
     return sorted(ours, key=lambda job: numbers[job.submission_id])
+
+
+def _ask(question: Callable[[], T]) -> T:
+    """The cluster's answer, which a busy head may fail to give for a while. Raises JobError where none comes."""
+    asked = time.monotonic()
+    while True:
+        try:
+            return question()
+        except (RuntimeError, OSError) as error:  # what Ray's client raises, and requests beneath it
+            if time.monotonic() - asked > SILENT_S:
+                raise JobError(f"the cluster does not answer: {one_line(error, 300)}") from error
+        time.sleep(LOOK_EVERY_S)
 
 
 def _number(night: str, job: str) -> int:
@@ -107,10 +120,10 @@ def _wait(jobs: Jobs, job: str, longest_s: float) -> Any:
     """Until the job has ended, or has been stopped since it took too long."""
     started = time.monotonic()
     stopped = False
-    while not (info := jobs.get_job_info(job)).status.is_terminal():
+    while not (info := _ask(lambda: jobs.get_job_info(job))).status.is_terminal():
         if not stopped and time.monotonic() - started > longest_s:
             log.warning("%s: stopped after %.0f minutes", job, longest_s / 60)
-            jobs.stop_job(job)
+            _ask(lambda: jobs.stop_job(job))
             stopped = True
         time.sleep(LOOK_EVERY_S)
     return info
@@ -162,17 +175,22 @@ def _cost(jobs: Jobs, cluster: Cluster, attempts: list[Any]) -> float | None:
 
 def _told(jobs: Jobs, attempt: Any) -> dict[str, Any]:
     """What the job said of itself, in its last marked line."""
-    for line in reversed(jobs.get_job_logs(attempt.submission_id).splitlines()):
+    for line in reversed(_lines(jobs, attempt)):
         if line.startswith(MARK):
-            found: dict[str, Any] = json.loads(line.removeprefix(MARK))
-            return found
+            with contextlib.suppress(ValueError):  # of a job that was cut off
+                found = read_json(line.removeprefix(MARK).encode())
+                return found if isinstance(found, dict) else {}
     return {}
+
+
+def _lines(jobs: Jobs, attempt: Any) -> list[str]:
+    """A job's log, in the lines that were printed: a name in one may hold what str.splitlines takes for an end."""
+    return _ask(lambda: jobs.get_job_logs(attempt.submission_id)).split("\n")
 
 
 def _why(jobs: Jobs, attempt: Any) -> str:
     """Why an attempt failed: its own last error line, else Ray's message."""
-    lines = jobs.get_job_logs(attempt.submission_id).splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
+    errors = [line for line in _lines(jobs, attempt) if line.startswith("error: ")]
     message = errors[-1].removeprefix("error: ") if errors else one_line(attempt.message or "", 300)
     return f"{attempt.submission_id} {str(attempt.status.value).lower()}: {message}"
 

@@ -3,13 +3,11 @@
 import json
 from typing import Any
 
-from samplecnn.contract import CURRENT
 from samplecnn.operations.machines import Machines, Wanted, wait_for_machines
 from samplecnn.operations.night import MARK
 from samplecnn.pipelines.grade import grade, waiting
 from samplecnn.pipelines.outcome import Outcome
 from samplecnn.pipelines.runtime import ray_session
-from samplecnn.store import open_store
 
 
 def grade_night(recordings: str, model: str, grades: str, wanted: Wanted) -> tuple[Outcome, str]:
@@ -24,10 +22,10 @@ def grade_night(recordings: str, model: str, grades: str, wanted: Wanted) -> tup
             outcome = grade(recordings, model, grades, new_only=True)
     else:
         outcome = grade(recordings, model, grades, new_only=True)  # what is gone, and the views
-    return outcome, MARK + json.dumps(_told(outcome, model, machines))
+    return outcome, MARK + json.dumps(_told(outcome, machines))
 
 
-def _told(outcome: Outcome, model: str, machines: Machines) -> dict[str, Any]:
+def _told(outcome: Outcome, machines: Machines) -> dict[str, Any]:
     return {
         "line": str(outcome),
         "counts": {
@@ -36,7 +34,7 @@ def _told(outcome: Outcome, model: str, machines: Machines) -> dict[str, Any]:
             "kept": outcome.kept,
             "failed_before": outcome.given_up,
         },
-        "model_id": open_store(model).read(CURRENT).data.decode().strip(),
+        "model_id": outcome.model_id,
         "remark": machines.remark,
         "workers": {"gpu": machines.gpu_workers, "cpu": machines.cpu_workers},
     }

@@ -20,7 +20,7 @@ from samplecnn.baselines.onsets import onset_features
 from samplecnn.baselines.outer import FEATURE_COLUMNS, outer_features
 from samplecnn.batches import RecordingSet
 from samplecnn.calibration import Calibrated, Heard, Played, calibrate, stated_by_shares
-from samplecnn.contract import METRICS_CSV, RECORDING
+from samplecnn.contract import METRICS_CSV, METRICS_JSON, RECORDING
 from samplecnn.cross_validation import HeldOut, hold_out
 from samplecnn.errors import UserError
 from samplecnn.evaluation import (
@@ -132,6 +132,7 @@ def evaluate(
             evaluations.append(
                 _evaluated(data, parted[rate], label_settings, settings, network_settings, fit_settings, seed)
             )
+    store.delete(METRICS_JSON)  # an earlier evaluation's must not stand beside tables of this one
     for name, content in evaluation_files(evaluations).items():
         store.put(name, content)
     tables = "\n\n".join(evaluation.table() for evaluation in evaluations)

@@ -110,6 +110,7 @@ def grade(
     played = pieces_played(pieces, card.pieces)
     commits = CommitLog(target, "grades")
     state = commits.state()
+    begun = state.last
     settings = {"recordings": source.root, "grade_names": ",".join(reversed(card.grades))}
     if state.settings and state.settings["grade_names"] != settings["grade_names"]:
         raise UserError(
@@ -120,7 +121,7 @@ def grade(
     if regrade and any(model.model_id == card.model_id for model in grades_folder.graded_by(target, state)):
         if not source.exists():  # told before anything is written
             raise UserError(f"--recordings {recordings}: no such folder, or nothing in it: check the path")
-        # Its earlier grades count again; grading those recordings anew would give the same.
+        # Its earlier grades count again; grading those recordings anew would give the same, but for another piece.
         grades_folder.use_model(commits, new_run(), card.model_id)
         state = commits.state()
     work = plan_night(source, state, card.model_id, new_only=new_only, leave_out=[grades, model])
@@ -128,7 +129,7 @@ def grade(
     _tell_of_strangers(played, work, state, pieces, recordings)
     if not (new_only or regrade):
         _require_no_other_model(work, state, grades)
-    run = _Run(target, commits, state, card, settings, played)
+    run = _Run(target, commits, state, card, settings, played, begun)
     run.restamp(work.touched)
     run.fail(work.failed, work.passed)
     if work.todo:
@@ -217,8 +218,10 @@ class _Run:
         card: ModelCard,
         settings: dict[str, Any],
         played: Mapping[str, str],
+        begun: int,
     ) -> None:
-        self._name = new_run()
+        """begun: the log's last manifest before this run did anything."""
+        self._name, self._begun = new_run(), begun
         self._target, self._commits, self._state, self._card, self._settings = target, commits, state, card, settings
         self._played = played
         self._rows: dict[str, dict[int, dict[str, Any]]] = {}  # of recordings that are not complete yet
@@ -400,7 +403,8 @@ class _Run:
         text += failed_text(self._failed, work.given_up, self._target.url(FAILURES_CSV))
         text += f"; now {', '.join(counts)}" if counts else ""
         text += f"; see {self._target.url(LATEST_CSV)}"
-        return Outcome(self._done, self._failed, kept, work.given_up, text)
+        changed = self._state.last != self._begun
+        return Outcome(self._done, self._failed, kept, work.given_up, text, self._card.model_id, changed)
 
 
 def _count(rows: pa.Table, grade: str) -> int:

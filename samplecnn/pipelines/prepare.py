@@ -59,6 +59,7 @@ log = logging.getLogger(__name__)
 MOST_A_SHARD = 256
 SHARDS_AT_LEAST = 32  # so that a few hundred recordings still keep several workers busy
 COMMIT_RECORDINGS = 500
+MANY = 10  # recordings; fewer that are all gone are soon prepared again
 COMMIT_EVERY_S = 300.0
 
 
@@ -77,6 +78,7 @@ def prepare(recordings: str, segments: str, settings: SegmentSettings, workers: 
         segment_folder.finish_commit(target, state)
         work = plan(source, state.items, leave_out=[segments], erased=state.erased)
         require_recordings(work, recordings)
+        _require_not_others(work, recordings, segments)
         run = _Run(target, lease, commits, state, settings, work)
         lease.check()
         run.restamp(work.touched)
@@ -94,6 +96,15 @@ def prepare(recordings: str, segments: str, settings: SegmentSettings, workers: 
                     progress.add(len(staged.items))
                 progress.close()
         return run.finish(segments)
+
+
+def _require_not_others(work: Plan, recordings: str, segments: str) -> None:
+    """Raises UserError where all that was prepared is gone, and others are there: another folder, most likely."""
+    if len(work.deleted) >= MANY and work.todo and not work.kept:
+        raise UserError(
+            f"--recordings {recordings}: none of the {len(work.deleted)} recordings that {segments} was made of is "
+            f"there, and {len(work.todo)} others are: name another --segments for these, or delete that one first"
+        )
 
 
 class _Run:
@@ -172,7 +183,7 @@ class _Run:
         gone = outdated(self._state, items, deleted)
         removed = segment_folder.shards_of(gone)
         for path, names in removed.items():
-            rest = segment_folder.without(self._target, path, names, self.name)
+            rest = segment_folder.without(self._target, path, names, self.name, self._state)
             if rest:
                 new_path = segment_folder.data_path(rest.name)
                 items += [{**item, PART: new_path} for item in rest.items]

@@ -62,6 +62,8 @@ class LocalStore:
                 # Not skipped: it would look deleted. Whoever opens it is told what is wrong.
                 yield Entry(name, 0, "", "")
                 continue
+            if is_link and stat.S_ISDIR(info.st_mode):
+                outside += 1
             if not stat.S_ISREG(info.st_mode):
                 continue
             if is_link and not _within(os.path.realpath(path), os.path.realpath(self.root)):
@@ -69,7 +71,7 @@ class LocalStore:
                 continue
             yield Entry(name, info.st_size, "", _stamp(info), info.st_mtime)
         if outside:
-            log.warning("%s: %d links lead out of the folder and are left alone", self.place, outside)
+            log.warning("%s: %d links lead to folders, or out of this one, and are left alone", self.place, outside)
 
     def _walk(self, folder: str, folders: bool) -> Iterator[tuple[str, bool]]:
         """(name, is it a link) of all that is no folder, by name in byte order; one folder at a time in memory."""
@@ -86,6 +88,8 @@ class LocalStore:
                 )
         except FileNotFoundError:
             return
+        except NotADirectoryError:
+            raise UserError(f"{self.url(folder)}: is a file, and a folder is wanted: check the path") from None
         except PermissionError:  # not skipped: what lies in it would look deleted
             raise UserError(f"{self.url(folder)}: this folder may not be read: change its permissions") from None
         for child, is_link in children:
@@ -110,8 +114,11 @@ class LocalStore:
         # A link may lead to a device, which has no end. A pipe may be what a shell makes of <(command).
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISDIR(mode)):  # open refuses a folder
             raise UserError(f"{self.url(name)}: is no file: check the path")
-        with open(path, "rb") as file:
-            data = file.read()
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except PermissionError:
+            raise UserError(f"{self.url(name)}: may not be read: change its permissions") from None
         return Blob(data, _hash(data))
 
     def create(self, name: str, data: bytes, token: str = "") -> str:
@@ -237,9 +244,17 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with open(os.path.join(self._hidden(), "lock"), "ab") as file:
+        with self._lock() as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, and by the kernel if we are killed
             yield
+
+    def _lock(self) -> IO[bytes]:
+        try:
+            return open(os.path.join(self._hidden(), "lock"), "ab")
+        except PermissionError:
+            raise UserError(
+                f"{self.place}: another user has worked there, and {HIDDEN} may not be written to: give it to you both"
+            ) from None
 
     def _hidden(self) -> str:
         path = os.path.join(self.root, HIDDEN)

@@ -322,6 +322,16 @@ def test_what_people_keep_in_a_place_stays_and_is_told(tmp_path: Any) -> None:
     ]
 
 
+def test_lines_leave_the_file_that_a_link_leads_to(tmp_path: Any) -> None:
+    school(str(tmp_path))
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "labels.csv").rename(tmp_path / "shared" / "labels.csv")
+    (tmp_path / "labels.csv").symlink_to(tmp_path / "shared" / "labels.csv")
+    erase_all(str(tmp_path))
+    assert (tmp_path / "labels.csv").is_symlink()
+    assert "Lisa" not in (tmp_path / "shared" / "labels.csv").read_text(encoding="utf-8")
+
+
 def test_a_performer_is_found_however_the_accent_is_spelled(tmp_path: Any) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("recording,grade,performer\na\\b.wav,A,Zo\u00eb\n")

@@ -26,6 +26,7 @@ from samplecnn.contract import (
     LEVELS,
     MACHINE_GRADE,
     MESSAGE,
+    MODEL_FILE,
     MODEL_ID,
     PLAYING_S,
     REASON,
@@ -38,10 +39,13 @@ from samplecnn.contract import (
     VERSION,
     WARNING,
     WEIGHT,
+    WEIGHTS_FILE,
 )
 from samplecnn.corrections import correct
 from samplecnn.errors import UserError
+from samplecnn.operations.machines import Wanted
 from samplecnn.operations.night import MARK
+from samplecnn.operations.night_job import grade_night
 from samplecnn.pipelines import grade as grading
 from samplecnn.pipelines.grade_few import grade_few
 from samplecnn.sketch import NUMBERS
@@ -238,9 +242,11 @@ def test_another_models_grades_are_kept_or_made_again_only_when_asked(recordings
     (tmp_path / "unmounted").rename(folder)
 
     assert len({row[MODEL_ID] for row in latest(grades).values()}) == 1
-    assert grade(str(folder), other, str(grades)).kept == 3
+    nothing = grade(str(folder), other, str(grades))
+    assert (nothing.kept, nothing.changed) == (3, False)
 
     back = grade(str(folder), model, str(grades), regrade=True)
+    assert back.changed
     assert (back.done, back.kept) == (1, 2)  # its earlier grades count again
     assert all(latest(grades)[name] == first[name] for name, _ in rows)
     assert len({row[MODEL_ID] for row in latest(grades).values()}) == 1
@@ -358,6 +364,17 @@ def test_killed_at_any_moment_the_same_command_ends_in_the_same_grades(recording
     assert ended.returncode == 0, ended.stderr
     assert latest(grades) == latest(undisturbed)
     assert segment_rows(grades) == segment_rows(undisturbed)
+
+
+def test_a_night_by_a_copy_of_a_models_two_files_names_the_model_that_graded(recordings, model, undisturbed, tmp_path):
+    plain = tmp_path / "model"
+    plain.mkdir()
+    model_id = model_folder.current_id(model)
+    for name in (MODEL_FILE, WEIGHTS_FILE):
+        shutil.copy(Path(model) / model_id / name, plain)
+    outcome, line = grade_night(str(recordings[0]), str(plain), str(tmp_path / "grades"), Wanted(gpus=0, cpus=1))
+    assert outcome.done == 12
+    assert json.loads(line.removeprefix(MARK))["model_id"] == model_id
 
 
 def test_grading_again_where_nothing_was_graded_is_grading(recordings, model, undisturbed, tmp_path):

@@ -181,6 +181,19 @@ def test_an_emptied_folder_is_refused_rather_than_taken_for_deletions(tmp_path):
     assert len(rows(tmp_path / "out")) == 1
 
 
+def test_another_folder_s_recordings_do_not_take_the_place_of_many(tmp_path):
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        for number in range(10):
+            write_audio(tmp_path / folder / f"{folder} {number}.wav", tone(100, 2, 8000), 8000)
+    prepare(str(tmp_path / "first"), str(tmp_path / "out"), SETTINGS)
+    with pytest.raises(UserError, match=r"none of the 10 recordings that .*out was made of is there, and 10 others"):
+        prepare(str(tmp_path / "second"), str(tmp_path / "out"), SETTINGS)
+    assert len({row[0] for row in rows(tmp_path / "out")}) == 10
+    (tmp_path / "first" / "first 0.wav").rename(tmp_path / "second" / "first 0.wav")  # one of them is the same
+    assert prepare(str(tmp_path / "second"), str(tmp_path / "out"), SETTINGS).done == 10
+
+
 def test_a_folder_without_recordings_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing here")
     with pytest.raises(UserError, match="holds no recordings"):

@@ -149,6 +149,29 @@ def run(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+def test_what_is_no_mapping_is_named(tmp_path):
+    path = tmp_path / "cluster.yaml"
+    for wrong in ("file_mounts: [a]", "auth: []\nfile_mounts: x"):
+        path.write_text(f"provider: {{type: gcp}}\n{wrong}\n", encoding="utf-8")
+        with pytest.raises(UserError, match="file_mounts: is a mapping, not a"):
+            read_cluster(path)
+    path.write_text("provider: {type: local}\nauth:\n", encoding="utf-8")
+    assert any("auth.ssh_private_key: is missing" in fault for fault in faults(read_cluster(path)))
+
+
+def test_machines_of_ones_own_have_no_zone_and_a_file_is_never_left_worse(tmp_path):
+    text = (ROOT / "docs" / "cluster-k80.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "cluster.yaml"
+    for flags in (("--zone", "us-east1-c"), ("--project", "our-school"), ("--gpu", "T4")):
+        path.write_text(text, encoding="utf-8")
+        refused = run("configure", path, *flags)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+        assert path.read_text(encoding="utf-8") == text
+    path.write_text(TEXT, encoding="utf-8")
+    refused = run("configure", path, "--gpu", "K80", "--zone", "us-central1-a")
+    assert [p.name for p in tmp_path.iterdir()] == ["cluster.yaml"]
+
+
 def test_the_script_checks_and_configures(tmp_path):
     path = tmp_path / "cluster.yaml"
     path.write_text(TEXT, encoding="utf-8")

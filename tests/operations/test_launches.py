@@ -46,6 +46,22 @@ def test_an_answer_of_googles_becomes_words_for_a_person(text):
     assert found.permanent == permanent
 
 
+@pytest.mark.parametrize(
+    ("text", "gpus", "cpus"),
+    [
+        ("Quota 'GPUS_ALL_REGIONS' exceeded.", True, False),
+        ("Quota 'NVIDIA_T4_GPUS' exceeded.", True, False),
+        ('Accelerator type "nvidia-tesla-k80" does not exist in zone us-east1-c.', True, False),
+        ("Quota 'CPUS' exceeded.", True, True),
+        ("Required 'compute.instances.create' permission for 'projects/p'", True, True),
+        (STATUS, False, False),
+    ],
+)
+def test_what_keeps_gpus_away_need_not_keep_cores_away(text, gpus, cpus):
+    (found,) = launch_failures(text)
+    assert (found.forbids("GPU"), found.forbids("CPU")) == (gpus, cpus)
+
+
 def test_what_was_said_many_times_is_told_once_and_in_order():
     quota = "Quota 'GPUS_ALL_REGIONS' exceeded."
     found = launch_failures(f"{quota}\n{STATUS}\n{quota}\n{quota}")

@@ -1,8 +1,10 @@
 """Waiting for machines, on an embedded Ray of two cores and one declared GPU."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import ray
@@ -62,6 +64,27 @@ def test_what_was_in_the_log_before_does_not_count(tmp_path):
         assert [failure.what for failure in watch.failures()] == ["quota NEW is used up"]
     finally:
         os.unlink(log)
+
+
+def test_a_quota_of_gpus_does_not_end_the_waiting_for_cores():
+    node = ray._private.worker.global_worker.node
+    log = Path(node.get_logs_dir_path(), "monitor.test")
+    over = threading.Event()
+
+    def autoscaler() -> None:
+        while not over.wait(0.5):
+            with log.open("a", encoding="utf-8") as file:
+                file.write("Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally.\n")
+
+    thread = threading.Thread(target=autoscaler)
+    thread.start()
+    try:
+        with pytest.raises(JobError, match=r"^no GPU: quota GPUS_ALL_REGIONS .*; no CPU: 99 CPU did not come in 0 min"):
+            wait_for_machines(Wanted(gpus=2, cpus=99, minutes=0.15))
+    finally:
+        over.set()
+        thread.join()
+        log.unlink()
 
 
 @pytest.mark.parametrize("words", [{"gpus": -1}, {"gpus": 0, "cpus": 0}, {"minutes": 0.0}])

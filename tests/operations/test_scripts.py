@@ -86,6 +86,18 @@ def test_launch_and_teardown_print_first(commands):
         assert called(commands)[-1] == line
 
 
+def test_the_file_that_was_checked_is_the_one_that_ray_is_given(commands, tmp_path):
+    path = tmp_path / "elsewhere" / "cluster.yaml"
+    path.parent.mkdir()
+    path.write_text(PATH.read_text(encoding="utf-8"), encoding="utf-8")
+    script = [sys.executable, str(ROOT / "scripts" / "cluster.py"), "teardown", "cluster.yaml", "--yes"]
+    done = subprocess.run(
+        script, cwd=path.parent, env={**os.environ, **commands}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert called(commands)[-1] == f"ray down {path} --yes"
+
+
 def test_submit_prints_the_exact_command_and_its_cost(commands):
     words = ["--segments", "gs://b/segments", "--labels", "gs://b/labels (1).csv"]
     done = run("submit", "train", "--gpus", "2", "--hours", "3", "--", *words, **commands)
@@ -160,3 +172,14 @@ def test_a_night_without_a_standing_head_always_takes_the_cluster_down(tmp_path,
     assert done.returncode == (fails != "none"), done.stderr
     expected = ["up", "down"] if fails == "up" else ["up", "exec", "down"]
     assert (tmp_path / "called").read_text(encoding="utf-8").split() == expected
+
+
+def test_a_night_is_of_the_file_that_is_named_where_it_was_called(tmp_path):
+    ray = tmp_path / "ray"
+    ray.write_text(f'#!/bin/sh\necho "$1 $2" >> {tmp_path}/called\n', encoding="utf-8")
+    ray.chmod(0o755)
+    (tmp_path / "ours.yaml").write_text("", encoding="utf-8")
+    known = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run([ROOT / "scripts" / "night_once.sh", "ours.yaml"], env=known, cwd=tmp_path, check=True)
+    lines = (tmp_path / "called").read_text(encoding="utf-8").splitlines()
+    assert lines == [f"{command} {tmp_path / 'ours.yaml'}" for command in ("up", "exec", "down")]
