@@ -10,6 +10,8 @@ Anything else is a defect or a broken machine: exit code 1, one line, the traceb
 Errors cross process borders, so every argument goes positionally to Exception.
 """
 
+import unicodedata
+
 
 class UserError(Exception):
     """A mistake that the user can mend; the message says what is wrong, where, and what to do."""
@@ -42,4 +44,15 @@ class LostRace(Exception):  # noqa: N818 - an answer of the store, not a fault
 
 def one_line(message: object, most: int = 200) -> str:
     """Another's message, an exception's most of all, for one line of ours; at most so many characters."""
-    return " ".join(str(message).split())[:most]
+    return printable(" ".join(str(message).split()))[:most]
+
+
+def printable(text: str) -> str:
+    """The text as it may go to a terminal: a name may hold what moves its cursor, or ends a line, and is spelled."""
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(char: str) -> str:
+    if char.isprintable() or unicodedata.category(char) == "Zs":  # macOS puts a narrow space before "PM"
+        return char
+    return char.encode("unicode_escape", "replace").decode()

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar, cast
 
-from samplecnn.errors import JobError, UserError, one_line
+from samplecnn.errors import JobError, UserError, one_line, printable
 
 log = logging.getLogger(__name__)
 S = TypeVar("S")
@@ -229,9 +229,17 @@ def _flag_fields(cls: type) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(cls) if "help" in field.metadata]
 
 
+def _on_one_line(record: logging.LogRecord) -> bool:
+    """Of a message one line, whatever is in the names that it holds: a night's watcher reads a job's log."""
+    record.msg, record.args = printable(record.getMessage()), None
+    return True
+
+
 def run(main: Callable[[], int]) -> int:
     """Run a job: log to stderr, one line and exit code 2 for the user's mistake, 1 for a failure, 130 for Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_on_one_line)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for chatty in ("google", "urllib3", "ray", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("google.auth").setLevel(logging.ERROR)  # missing credentials end the job, in a line of our own

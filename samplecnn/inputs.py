@@ -41,11 +41,12 @@ def inputs_of_grades(recordings: pa.Table) -> dict[str, Float64]:
         name: pc.cast(recordings[name], pa.float64()).to_numpy()
         for name in (RMS_DBFS, DURATION_S, SOURCE_RATE, PLAYING_S, SCORE)
     }
+    length_R = np.where(told[DURATION_S] > 0, told[DURATION_S], np.nan)  # 0: a person graded it, and nothing read it
     return {
         "level": told[RMS_DBFS],
-        "length": told[DURATION_S],
+        "length": length_R,
         "sample rate": told[SOURCE_RATE],
-        "share of playing": told[PLAYING_S] / np.maximum(told[DURATION_S], 1e-9),
+        "share of playing": told[PLAYING_S] / length_R,
         SCORES: told[SCORE],
     }
 

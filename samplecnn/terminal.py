@@ -17,6 +17,7 @@ from samplecnn.contract import (
     SCORE,
     WARNING,
 )
+from samplecnn.errors import printable
 
 NO_GRADE = f"{'-':7}"
 NO_FIGURES = " " * 18  # as wide as score and confidence
@@ -24,7 +25,7 @@ NO_FIGURES = " " * 18  # as wide as score and confidence
 
 def width_of(names: Sequence[str]) -> int:
     """How many characters the column of names takes."""
-    return max(map(len, [RECORDING, *names]))
+    return max(map(len, [RECORDING, *map(printable, names)]))
 
 
 def heading(width: int) -> str:
@@ -37,7 +38,7 @@ def grade_line(row: Mapping[str, Any], width: int) -> str:
     figures = f"{row[GRADE]:7}" if row[GRADABLE] else NO_GRADE
     figures += f"{row[SCORE]:6.2f}{row[CONFIDENCE]:12.2f}" if row.get(SCORE) is not None else NO_FIGURES
     remark = "; ".join(text for text in (_corrected(row), row[REASON], row[WARNING]) if text)
-    return f"{figures}{row[DURATION_S] / 60:9.1f}  {row[RECORDING]:{width}}  {remark}".rstrip()
+    return f"{figures}{row[DURATION_S] / 60:9.1f}  {printable(row[RECORDING]):{width}}  {printable(remark)}".rstrip()
 
 
 def _corrected(row: Mapping[str, Any]) -> str:
@@ -50,4 +51,4 @@ def _corrected(row: Mapping[str, Any]) -> str:
 
 def failed_line(name: str, why: str, width: int) -> str:
     """The line of a recording that could not be used."""
-    return f"{NO_GRADE}{NO_FIGURES}{'':9}  {name:{width}}  failed: {why}"
+    return f"{NO_GRADE}{NO_FIGURES}{'':9}  {printable(name):{width}}  failed: {printable(why)}"

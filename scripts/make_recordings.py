@@ -8,10 +8,9 @@ examples:
       --faults tempo_slide,dynamics_fade
 """
 
-import os
-
 from samplecnn.flags import Flags, run
 from samplecnn.performances.corpus import CorpusSettings, labels_csv, plan_corpus, truth_csv, write_corpus
+from samplecnn.store import store_of_file
 
 
 def main() -> int:
@@ -27,9 +26,8 @@ def main() -> int:
     written = write_corpus(args.recordings, plan, args.workers)
     for path, content in ((args.labels, labels_csv(plan)), (args.truth, truth_csv(plan))):
         if path:
-            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-            with open(path, "wb") as file:
-                file.write(content)
+            store, name = store_of_file(path)
+            store.put(name, content)
     print(f"{len(plan)} recordings in {args.recordings}: {written} performed now, {len(plan) - written} already there")
     return 0
 

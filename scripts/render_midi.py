@@ -10,11 +10,9 @@ FluidSynth and the pianos are Debian packages: apt-get install -y fluidsynth flu
 About 100 times as fast as real time on each core. What the columns mean: docs/rated-playing.md.
 """
 
-import os
-
-from samplecnn.errors import UserError
 from samplecnn.flags import Flags, run
 from samplecnn.performances.midi import RenderSettings, plan_renderings, render_recordings, rendered_labels_csv
+from samplecnn.store import read_file, store_of_file
 from samplecnn.tables import read_csv
 
 
@@ -26,16 +24,11 @@ def main() -> int:
         .common("workers")
         .parse()
     )
-    try:
-        with open(args.table, "rb") as file:
-            rows = read_csv(file.read(), args.table)
-    except OSError as error:
-        raise UserError(f"--table {args.table}: {error.strerror}: name a CSV file") from None
+    rows = read_csv(read_file(args.table, "--table"), args.table)
     plan = plan_renderings(args.midi, rows, args.table, args.build(RenderSettings))
     written = render_recordings(args.recordings, plan, args.workers)
-    os.makedirs(os.path.dirname(args.labels) or ".", exist_ok=True)
-    with open(args.labels, "wb") as file:
-        file.write(rendered_labels_csv(plan))
+    store, name = store_of_file(args.labels)
+    store.put(name, rendered_labels_csv(plan))
     print(f"{len(plan)} recordings in {args.recordings}: {written} rendered now, {len(plan) - written} already there")
     return 0
 

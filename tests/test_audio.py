@@ -1,5 +1,6 @@
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -190,6 +191,22 @@ def test_truncated_file_tells_how_much_was_recovered(decoder, tmp_path, suffix):
     decoded = decoder.decode(str(path))
     assert decoded.duration_s == pytest.approx(4, abs=0.3)
     assert f"decoded in part: {decoded.duration_s:.1f} of 8.0 s" in decoded.warnings
+
+
+@pytest.mark.parametrize("name", [b"info", b"free"])
+@pytest.mark.parametrize("size", [-1, -(2**63), 2**62, 2**63 - 1, 2**40])
+def test_a_chunk_that_is_said_to_reach_beyond_any_file_is_the_files_own_fault(decoder, tmp_path, name, size):
+    path = write_audio(tmp_path / "a.caf", noise(4, 44_100), 44_100)
+    data = path.read_bytes()
+    at = data.index(b"data")
+    path.write_bytes(data[:at] + name + struct.pack(">q", size) + data[at:])
+    fault = None
+    try:
+        decoder.decode(str(path))
+    except RecordingError as error:
+        fault = error
+    assert fault is None or (fault.permanent and "Error" not in str(fault)), fault
+    assert decoder.decode(str(write_audio(tmp_path / "b.wav", noise(1, 8000), 8000))).duration_s == 1
 
 
 @pytest.mark.parametrize("suffix", ["ogg", "opus"])

@@ -1,4 +1,5 @@
 import logging
+import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -93,6 +94,21 @@ def test_every_end_is_one_line_and_an_exit_code(error, code, line, capsys):
 
     assert run(main) == code
     assert capsys.readouterr().err.splitlines() == [line]
+
+
+def test_a_name_in_a_log_is_one_line_and_moves_no_cursor():
+    script = (
+        "import logging; from samplecnn.flags import run\n"
+        "def main():\n"
+        "    name = 'a\\x1b]0;title\\x07\\nnight: {}\\u2028b 5.03\\u202fPM é.wav'\n"
+        "    logging.getLogger('samplecnn').warning('%s: no sound', name)\n"
+        "    raise __import__('samplecnn.errors', fromlist=['JobError']).JobError(name)\n"
+        "raise SystemExit(run(main))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    logged, error = ended.stderr.split("\n")[:2]
+    assert logged[9:] == r"a\x1b]0;title\x07\nnight: {}\u2028b 5.03" + "\u202fPM é.wav: no sound"
+    assert error == r"error: a\x1b]0;title\x07 night: {} b 5.03 PM é.wav"
 
 
 def test_a_traceback_is_shown_when_asked(monkeypatch, caplog):

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -77,6 +78,31 @@ def test_a_recording_whose_samples_do_not_fit_the_temporary_disk_may_be_tried_ag
             decoder.decode(str(long))
         assert not caught.value.permanent
         assert len(decoder.decode(str(short)).samples_T) == 16_000
+
+
+def test_a_disk_that_is_full_costs_no_recording_for_good(tmp_path: Path, small_temporary_disk: Path) -> None:
+    """At 500 Hz: what is left in a file's buffer finds no room when the file is closed, after the answer."""
+    long = write_audio(tmp_path / "long.wav", noise(200.0, 8000), 8000)
+    short = write_audio(tmp_path / "short.wav", noise(2.0, 8000), 8000)
+    with Decoder(500) as decoder:
+        for _ in range(3):
+            with pytest.raises(RecordingError, match="No space left on device") as caught:
+                decoder.decode(str(long))
+            assert not caught.value.permanent
+            assert len(decoder.decode(str(short)).samples_T) == 1000
+    other = small_temporary_disk / "other"
+    with Decoder(500) as decoder:
+        decoder.decode(str(short))  # the child has looked where temporary files may lie
+        for _ in range(10):  # the child answers before it lets go of its files
+            with suppress(OSError), other.open("ab", buffering=0) as file:
+                while True:
+                    file.write(b"x" * 512)
+            time.sleep(0.05)
+        with pytest.raises(RecordingError, match="No space left on device") as caught:
+            decoder.decode(str(short))
+        assert not caught.value.permanent
+        other.unlink()
+        assert len(decoder.decode(str(short)).samples_T) == 1000
 
 
 def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:

@@ -4,6 +4,7 @@ Started by audio.Decoder as `python -m samplecnn.audio.child SOCKET MEMORY_MB`. 
 is wrong with a file but leaves it usable is counted and becomes a warning; nothing is shortened without a word.
 """
 
+import errno
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -326,8 +327,15 @@ def _decode(request: Request, out: BinaryIO, powers: BinaryIO) -> dict[str, Any]
             return recording.answer()
     except RecordingError as error:
         return {"error": error.args}
-    except OSError as error:  # the file went away, or no space for the samples
-        return {"error": ("read", os_reason(error), False)}
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOVERFLOW):  # of a seek to where no file reaches: the file says so
+            return {"error": ("decode", "it names a place that lies beyond its end")}
+        return _without_room(error)
+
+
+def _without_room(error: OSError) -> dict[str, Any]:
+    """The file went away, or there is no space for the samples."""
+    return {"error": ("read", os_reason(error), False)}
 
 
 def _serve(answers: socket.socket, memory_mb: int) -> None:
@@ -346,14 +354,23 @@ def _serve(answers: socket.socket, memory_mb: int) -> None:
     answers.sendall(b"{}\n")
     while True:
         request = Request(**json.loads(requests.get()))
+        told = False
         try:
             with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as powers:
                 answer = _decode(request, out, powers)
                 files = [] if "error" in answer else [out.fileno(), powers.fileno()]
-                # One short line: never more than the socket takes at once.
-                socket.send_fds(answers, [json.dumps(answer).encode() + b"\n"], files)
+                _tell(answers, answer, files)
+                told = True
         except MemoryError:
             os._exit(MEMORY_EXIT)
+        except OSError as error:  # no room for the files themselves; or, once told, for what is still to be flushed
+            if not told:
+                _tell(answers, _without_room(error))
+
+
+def _tell(answers: socket.socket, answer: dict[str, Any], files: Sequence[int] = ()) -> None:
+    # One short line: never more than the socket takes at once.
+    socket.send_fds(answers, [json.dumps(answer).encode() + b"\n"], files)
 
 
 def _listen(stdin: IO[str], requests: "queue.SimpleQueue[str]") -> None:

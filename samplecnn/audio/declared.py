@@ -65,7 +65,8 @@ def declared_seconds(file: BinaryIO, container: Any, stream: Any, decoded_s: flo
 def _chunks(file: BinaryIO, form: _ChunkForm) -> Iterator[tuple[bytes, int, int]]:
     """Name, first byte and length of each chunk."""
     position, header_bytes = form.start, form.name_bytes + form.size_bytes
-    while True:
+    end = file.seek(0, os.SEEK_END)
+    while position < end:  # no system seeks as far as a header may say
         file.seek(position)
         header = file.read(header_bytes)
         if len(header) < header_bytes:

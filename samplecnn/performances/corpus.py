@@ -9,6 +9,7 @@ pure function of its entry in the plan, so recordings can be made in any order, 
 
 import hashlib
 import logging
+import math
 import multiprocessing
 import os
 from collections.abc import Iterable, Sequence
@@ -79,7 +80,9 @@ class CorpusSettings:
             )
         if not 0.0 <= self.gap < 0.5:
             raise UserError(f"--gap {self.gap}: choose from 0 to below 0.5")
-        if not 10.0 <= self.shortest_s <= self.longest_s:
+        if self.first_performer < 0:
+            raise UserError(f"--first-performer {self.first_performer}: choose 0 or more")
+        if not 10.0 <= self.shortest_s <= self.longest_s < math.inf:
             raise UserError(f"--shortest-s {self.shortest_s}: choose from 10 to --longest-s ({self.longest_s})")
         if not 0.0 <= self.other_skill <= 1.0:
             raise UserError(f"--other-skill {self.other_skill}: choose from 0 to 1")

@@ -35,6 +35,8 @@ from samplecnn.tables import csv_bytes
 
 log = logging.getLogger(__name__)
 
+LONGEST_S = 4 * 3600.0  # nobody plays for longer; a damaged file may claim days
+
 NO_ROOM = "none"  # as FluidSynth plays it, with a little reverberation of its own; any other room gets it dry
 _MADE_BY = "samplecnn midi 1"  # part of the comment in each file: raise it when the sound of a rendering changes
 
@@ -181,7 +183,7 @@ def _collect(results: Iterable[Callable[[], int]]) -> int:
     for result in results:
         try:
             written += result()
-        except UserError as fault:
+        except (UserError, JobError) as fault:
             faults.append(str(fault))
     if faults:
         more = f" ({len(faults) - 1} more MIDI files have a fault)" if len(faults) > 1 else ""
@@ -240,10 +242,12 @@ def _duration_s(content: bytes, midi: str) -> float:
     """To the last event of a MIDI file, the silence after its last note included."""
     try:
         duration_s = float(mido.MidiFile(file=io.BytesIO(content)).length)
-    except (OSError, EOFError, ValueError, LookupError) as error:
+    except (OSError, EOFError, ValueError, LookupError, ArithmeticError, mido.KeySignatureError) as error:
         raise UserError(f"{midi}: not a MIDI file that can be played ({str(error) or 'it ends too early'})") from None
     if duration_s <= 0.0:
         raise UserError(f"{midi}: holds no music: take it out of the table")
+    if duration_s > LONGEST_S:
+        raise UserError(f"{midi}: lasts {duration_s / 3600:.0f} hours: take it out of the table")
     return duration_s
 
 

@@ -132,7 +132,7 @@ def evaluate(
             evaluations.append(
                 _evaluated(data, parted[rate], label_settings, settings, network_settings, fit_settings, seed)
             )
-    store.delete(METRICS_JSON)  # an earlier evaluation's must not stand beside tables of this one
+    store.put(METRICS_JSON, b"{}\n")  # an earlier evaluation's must not speak for tables of this one
     for name, content in evaluation_files(evaluations).items():
         store.put(name, content)
     tables = "\n\n".join(evaluation.table() for evaluation in evaluations)

@@ -9,6 +9,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -128,14 +129,19 @@ def _drop_cut_off(filesystem: Any, run: str) -> None:
         except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:  # torch's for half a file
             why = str(error)
     log.warning("the last checkpoint was cut off (%s): training begins anew", one_line(why))
-    filesystem.delete_dir(run)
+    _remove(filesystem, run)
 
 
 def clear(checkpoints: Store) -> None:
     """Remove the checkpoints, those of older runs too: their labels or settings are no longer these."""
     filesystem, base = checkpoints.filesystem()
     if filesystem.get_file_info(base).type != FileType.NotFound:
-        filesystem.delete_dir(base)
+        _remove(filesystem, base)
+
+
+def _remove(filesystem: Any, folder: str) -> None:
+    with suppress(FileNotFoundError):  # in a bucket, of the folder's own marker, the last to go: all else is gone
+        filesystem.delete_dir(folder)
 
 
 def best_epoch(history: list[State]) -> State | None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from samplecnn.contract import spell_name
 from samplecnn.errors import UserError
 from samplecnn.report.grading import GradesFolder
 from samplecnn.report.settings import EMBED, OFF
@@ -29,9 +30,10 @@ def addresses(folder: GradesFolder, names: Sequence[str], how: str) -> list[str]
         return _embedded(root, names)
     if root.startswith("gs://"):
         return [f"https://storage.cloud.google.com/{quote(root.removeprefix('gs://'))}/{quote(name)}" for name in names]
-    here = folder.store.root
+    here, spelled = folder.store.root, {spell_name(entry.name): entry.name for entry in open_store(root).list()}
     way = root if here.startswith("gs://") else os.path.relpath(root, here)
-    return [quote(f"{way}/{name}".replace(os.sep, "/")) for name in names]
+    files = [f"{way}/{spelled.get(name, name)}".replace(os.sep, "/") for name in names]
+    return [quote(os.fsencode(file)) for file in files]
 
 
 def media_source(folder: GradesFolder, how: str) -> str:
@@ -46,8 +48,8 @@ def media_source(folder: GradesFolder, how: str) -> str:
 
 def _embedded(root: str, names: Sequence[str]) -> list[str]:
     store = open_store(root)
-    sizes = {entry.name: entry.size_bytes for entry in store.list()}
-    if (total := sum(sizes.get(name, 0) for name in names)) > MOST_BYTES:
+    there = {spell_name(entry.name): entry for entry in store.list()}
+    if (total := sum(there[name].size_bytes for name in names if name in there)) > MOST_BYTES:
         raise UserError(
             f"--audio embed: the recordings are {total / 1e6:,.0f} MB, more than {MOST_BYTES / 1e6:.0f} MB: "
             "use --audio link"
@@ -55,6 +57,6 @@ def _embedded(root: str, names: Sequence[str]) -> list[str]:
     found = []
     for name in names:
         kind = mimetypes.guess_type(name)[0] or "audio/mpeg"
-        there = name in sizes
-        found.append(f"data:{kind};base64,{base64.b64encode(store.read(name).data).decode()}" if there else "")
+        data = store.read(there[name].name).data if name in there else b""
+        found.append(f"data:{kind};base64,{base64.b64encode(data).decode()}" if data else "")
     return found

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from scipy.stats import ks_2samp
 from sklearn.neighbors import NearestNeighbors
 
-from samplecnn.commits import DELETED, FAILED, ITEM_KEY, MANIFEST, OUTCOME, RUN, joined
+from samplecnn.commits import DELETED, DONE, FAILED, ITEM_KEY, MANIFEST, OUTCOME, RUN, joined
 from samplecnn.contract import (
     BECAUSE,
     CONFIDENCE,
@@ -98,18 +98,23 @@ def last_night(
         return None
     run = items.filter(pc.equal(items[MANIFEST], pc.max(items[MANIFEST])))[RUN][0].as_py()
     ours = items.filter(pc.equal(items[RUN], run))
-    row_R = pc.is_in(joined(folder.recordings, *ITEM_KEY), value_set=joined(ours, *ITEM_KEY)).to_numpy()
+    key_R = joined(folder.recordings, *ITEM_KEY)
+    # A person may have graded one that failed: it came in this run, which did not grade it.
+    row_R, done_R = (
+        pc.is_in(key_R, value_set=joined(rows, *ITEM_KEY)).to_numpy()
+        for rows in (ours, ours.filter(pc.field(OUTCOME) == DONE))
+    )
     inputs = inputs_of_grades(folder.recordings)
     tonight, earlier = ({name: x_R[mask_R] for name, x_R in inputs.items()} for mask_R in (row_R, ~row_R))
     before = {**earlier, **training}
     if scores_before is not None:
         before[SCORES] = np.array(scores_before)
-    gradable = int(folder.recordings[GRADABLE].to_numpy()[row_R].sum())
+    gradable = int(folder.recordings[GRADABLE].to_numpy()[done_R].sum())
     return Night(
         run=run,
         row_R=row_R,
         graded=gradable,
-        not_gradable=int(row_R.sum()) - gradable,
+        not_gradable=int(done_R.sum()) - gradable,
         failed=int((ours[OUTCOME].to_numpy() == FAILED).sum()),
         gone=int((ours[OUTCOME].to_numpy() == DELETED).sum()),
         drifts=drifts(tonight, before),

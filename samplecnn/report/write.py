@@ -4,11 +4,14 @@ import base64
 import logging
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from samplecnn.commits import FAILED, OUTCOME, RUN, joined
@@ -154,7 +157,10 @@ def _add_night(
     evaluations: Sequence[Evaluated],
     card: "ModelCard | None",
 ) -> None:
-    training = spread_from(card.metrics) if card else {}
+    training: dict[str, npt.NDArray[np.float64]] = {}
+    if card:
+        with _metrics_of(card):
+            training = spread_from(card.metrics)
     if segments is not None:
         training |= inputs_of_segments(open_segments(segments))
     scores = evaluations[0].scores if len(evaluations) == 1 else None
@@ -206,10 +212,20 @@ def _add_evaluation(report: _Report, evaluations: Sequence[Evaluated]) -> None:
     report.sections.append(Section("trust", "How far to trust the grades", "evaluation.html", told))
 
 
+@contextmanager
+def _metrics_of(card: "ModelCard") -> Iterator[None]:
+    """Raises UserError where a model says things of itself that are none. They are no part of what it is (model_id)."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"model {card.model_id}: its metrics are damaged ({error!r}): train it again") from None
+
+
 def _add_model(report: _Report, card: "ModelCard", filters: str | None) -> None:
     """How the model was trained, and what its filters listen for."""
-    history = card.metrics.get("history", [])
-    course = course_figure(history) if history else None
+    with _metrics_of(card):
+        history = card.metrics.get("history", [])
+        course = course_figure(history) if history else None
     report.drawn += [course] if course else []
     picture = None
     if filters is not None:

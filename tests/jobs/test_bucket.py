@@ -4,7 +4,7 @@ import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 import pytest
@@ -33,6 +33,8 @@ from samplecnn.pipelines.grade import grade
 from samplecnn.pipelines.prepare import prepare
 from samplecnn.pipelines.train import train
 from samplecnn.recipe import FitSettings
+from samplecnn.report.settings import Sources
+from samplecnn.report.write import write_report
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import open_store
 from samplecnn.tables import csv_bytes, read_csv
@@ -42,6 +44,7 @@ from tests.fixtures.jobs import ROOT, write_labels, write_recordings
 from tests.fixtures.permissions import TABLE, permitted
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
+T = TypeVar("T")
 SETTINGS = SegmentSettings(sample_rate=100, segment_s=1.0, hop_s=1.0)
 FIT = FitSettings(epochs=2, crops=2, batch_size=12)
 
@@ -62,10 +65,24 @@ def jobs(place: str) -> dict[str, Callable[[], Any]]:
     evaluation, split, how = f"{place}/evaluation", EvaluationSettings(folds=2), (NetworkSettings(), FIT)
     return {  # one worker: most of the time goes into starting workers
         "jobs/prepare.py": lambda: prepare(recordings, segments, SETTINGS, workers=1),
-        "jobs/evaluate.py": lambda: evaluate([segments], labels, evaluation, LabelSettings(), split, *how, seed=0),
-        "jobs/train.py": lambda: train(segments, labels, model, LabelSettings(), *how, seed=0, evaluation=evaluation),
-        "jobs/grade.py": lambda: grade(recordings, model, grades, workers=1),
+        "jobs/evaluate.py": lambda: reported(
+            evaluate([segments], labels, evaluation, LabelSettings(), split, *how, seed=0),
+            Sources(evaluation=evaluation),
+        ),
+        "jobs/train.py": lambda: reported(
+            train(segments, labels, model, LabelSettings(), *how, seed=0, evaluation=evaluation),
+            Sources(evaluation=evaluation, model=model),
+        ),
+        "jobs/grade.py": lambda: reported(
+            grade(recordings, model, grades, workers=1), Sources(grades=grades, model=model)
+        ),
     }
+
+
+def reported(result: T, sources: Sources) -> T:
+    """What a job returned, its page written; the job itself would say no more than that there is none."""
+    write_report(sources)
+    return result
 
 
 def run_all(place: str, before: Callable[[str], None] = lambda job: None) -> tuple[list[dict], bytes]:
@@ -180,6 +197,10 @@ def without(school: Any, gate: Gate) -> Callable[[str, str, str], None]:
         store.put(f"grades/{FAILURES_CSV}", b"not ours")
         store.put(f"grades/{REPORT_HTML}", b"of an earlier night")
         store.put("model.checkpoints/old/state.pt", b"of a run that is over")
+        if permission == DELETE:
+            store.put(f"evaluation/{REPORT_HTML}", b"of an earlier evaluation")
+        else:
+            store.delete(f"evaluation/{REPORT_HTML}")
         store.put("corrections.csv", f"recording,grade,by,why\n{school[1][0][0][RECORDING]},A,Ann,heard it\n".encode())
         if (of, permission) == ("export", LIST):  # the first export: there is none to be found
             store.delete("corrected.csv")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 from collections import Counter
 from dataclasses import replace
@@ -178,6 +179,8 @@ def test_pieces_instruments_and_faults_can_be_held_out() -> None:
         {"gap": 0.5},
         {"shortest_s": 5.0},
         {"longest_s": 80.0},
+        {"shortest_s": 10.0, "longest_s": math.inf},
+        {"first_performer": -1},
         {"other_skill": 1.5},
         {"pieces": "ode,oed"},
         {"faults": "laziness"},

@@ -223,13 +223,24 @@ def test_what_passes_full_scale_is_refused_and_every_other_file_is_made(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["ben 1.flac"]
 
 
-@pytest.mark.parametrize("content", [b"", b"no music", b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk\0\0\0\x40\0"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no music",
+        b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk\0\0\0\x40\0",
+        b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk\0\0\0\x0a\0\xff\x59\x02\x09\0\0\xff\x2f\0",  # nine sharps
+        b"MThd\0\0\0\6\0\1\0\1\0\0MTrk\0\0\0\x08\0\x90\x40\x40\1\xff\x2f\0",  # no ticks to a quarter
+        b"MThd\0\0\0\6\0\1\0\1\0\1MTrk\0\0\0\x0b\0\x90\x40\x40\xff\xff\xff\x7f\xff\x2f\0",  # years
+    ],
+)
 def test_what_is_no_midi_file_is_named_in_one_line(
     midi: Path, tmp_path: Path, small_piano: str, content: bytes
 ) -> None:
     (midi / "ann 1.mid").write_bytes(content)
-    with pytest.raises(UserError, match=r"ann 1\.mid: (not a MIDI file|holds no music)"):
+    with pytest.raises(UserError, match=r"ann 1\.mid: (not a MIDI file|holds no music|lasts \d+ hours)"):
         render_recordings(str(tmp_path / "out"), plan(midi, RenderSettings(pianos=small_piano)), workers=1)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["ben 1.flac"]
 
 
 # --- whole or not at all ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The player of a report: it plays the recording, from the moment that was chosen, linked or within the page."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,14 @@ def test_recordings_in_a_bucket_are_linked_where_a_person_is_signed_in(
     (address,) = audio.addresses(folder, [NAME], LINK)
     assert address == "https://storage.cloud.google.com/school/uploads/2026/n%C3%A4her%20%231%3F.wav"
     assert audio.media_source(folder, LINK) == "https:"
+
+
+def test_a_recording_whose_name_is_no_text_is_found(grades: Store) -> None:
+    uploads = Path(grades.root).parent / "uploads"
+    with open(os.path.join(os.fsencode(uploads), b"caf\xe9.wav"), "wb") as file:
+        file.write((uploads / "b.wav").read_bytes())
+    folder = read_grades(grades.url())
+    assert audio.addresses(folder, ["caf%E9.wav", "gone.wav"], LINK) == ["../uploads/caf%E9.wav", "../uploads/gone.wav"]
+    within, gone = audio.addresses(folder, ["caf%E9.wav", "gone.wav"], EMBED)
+    assert within.startswith("data:audio/")
+    assert gone == ""

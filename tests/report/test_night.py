@@ -54,6 +54,16 @@ def test_the_last_run_is_told_apart_and_its_drift_is_a_warning(place: Path) -> N
     }
 
 
+def test_a_failed_recording_that_a_person_graded_was_graded_by_no_run(place: Path) -> None:
+    path = place.parent / "corrections.csv"
+    path.write_text("recording,grade,by,why\nworse.mp3,A,Ann,heard it\n", encoding="utf-8")
+    correct(str(place), str(path), None)
+    night = last_night(read_grades(str(place)), {})
+    assert (night.graded, night.not_gradable, night.failed) == (10, 0, 1)
+    assert int(night.row_R.sum()) == 11  # and it came in that run
+    assert [drift.name for drift in night.drifts if drift.is_unlike] == ["level"]
+
+
 def test_what_is_like_before_gives_no_warning_in_ninety_nine_of_a_hundred_nights() -> None:
     rng = np.random.default_rng(0)
     names = ("level", "length", "sample rate", "share of playing", "score")

@@ -17,6 +17,7 @@ from samplecnn.store import open_store
 from tests.fixtures.gcs import Gate, gcs_store
 from tests.fixtures.heard import GRADES, commit, heard
 from tests.fixtures.jobs import run_job
+from tests.fixtures.models import publish
 from tests.fixtures.scripts import run_script
 
 
@@ -52,6 +53,20 @@ def test_the_job_writes_the_page_beside_the_grades_and_says_where(tmp_path: Path
 def test_what_cannot_be_reported_of_is_refused_in_a_line(args: tuple[str, ...], said: str) -> None:
     ended = run_job("report", *args)
     assert (ended.returncode, ended.stderr.strip()) == (2, said)
+
+
+@pytest.mark.parametrize("metrics", [{"history": [{"epoch": 1}]}, {"history": 5}, {"history": [7]}])
+def test_a_model_that_says_nonsense_of_itself_is_named_in_a_line(metrics: dict, tmp_path: Path) -> None:
+    place = publish(tmp_path / "model", metrics=metrics)
+    with pytest.raises(UserError, match=r"^model [0-9a-f]{16}: its metrics are damaged \(.*\): train it again$"):
+        write_report(Sources(model=place))
+
+
+def test_measures_that_are_none_are_named_in_a_line(tmp_path: Path) -> None:
+    commit(open_store(f"{tmp_path}/grades"), "20261126-r1", [heard("a.wav", 1)])
+    place = publish(tmp_path / "model", metrics={"inputs": {"level": "loud"}})
+    with pytest.raises(UserError, match="its metrics are damaged"):
+        write_report(Sources(grades=f"{tmp_path}/grades", model=place))
 
 
 def test_in_a_bucket_the_page_is_served_as_a_page(gate: Gate, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,8 +178,9 @@
         const y = TOP + BARS * (1 - scoreOf(index));
         svg.append(make("line", { x1: left, x2: right, y1: y, y2: y, stroke: "#d4d9e0" }), make("text", { x: 2, y: y + 4 }, grade));
       });
-      const loudest = Math.max(...segments.flatMap((one) => one.levels), -60);
-      const heaviest = Math.max(...segments.map((one) => one.weight), 1e-9);
+      // Not Math.max(...all): of hours of segments they are more arguments than a call may have.
+      const loudest = segments.reduce((most, one) => one.levels.reduce((m, level) => Math.max(m, level), most), -60);
+      const heaviest = segments.reduce((most, one) => Math.max(most, one.weight), 1e-9);
       for (const one of segments) {
         const from = x(one.start), wide = Math.max(0.5, x(one.end) - from), tall = Math.max(2, BARS * one.score);
         const told = `${clock(one.start)}: score ${one.score.toFixed(2)}, weight ${(100 * one.weight).toFixed(1)} %, playing ${(100 * one.activity).toFixed(0)} %`;
@@ -222,7 +223,7 @@
           make("bdi", {}, rows.why[row] || "no reason given"), `. The model ${said}.`));
       }
       if (rows.score[row] !== null) told.push(make("p", {}, `Score ${figure(rows.score[row])}, confidence ${figure(rows.confidence[row])}; probabilities: ${graded}.`));
-      if (rows.at[row]) told.push(make("p", { class: "note" }, `${clock(rows.seconds[row] / 100)} long; heard by model ${data.models[rows.model[row]]} at ${rows.at[row]} UTC.`));
+      if (rows.at[row] && rows.seconds[row]) told.push(make("p", { class: "note" }, `${clock(rows.seconds[row] / 100)} long; heard by model ${data.models[rows.model[row]]} at ${rows.at[row]} UTC.`));
       return told;
     }
 
