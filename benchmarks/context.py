@@ -28,7 +28,7 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from benchmarks.measure import Table
-from benchmarks.trials import DEVICE, GLOBAL, generated
+from benchmarks.trials import DEVICE, GLOBAL, generated, kappa_difference_p
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.bags import GatedAttention, SequenceContext, fit_learnt
 from samplecnn.baselines import held_out_logistic
@@ -53,7 +53,7 @@ from samplecnn.merge import (
     expected_score,
 )
 from samplecnn.merging import fit_rule, learn_to_merge
-from samplecnn.metrics import evaluate, kappa_difference, kappa_difference_p
+from samplecnn.metrics import evaluate, kappa_difference
 from samplecnn.ordinal import DEFAULT_HEAD, HEADS
 from samplecnn.performances.corpus import GRADES
 from samplecnn.recipe import FitSettings

@@ -14,10 +14,10 @@ of three. Nothing was chosen on these.
 from dataclasses import replace
 
 from benchmarks.measure import Table
-from benchmarks.trials import JOINED, LARGE, Trial, run_trials
+from benchmarks.trials import JOINED, LARGE, Trial, kappa_difference_p, run_trials
 from samplecnn.baselines import LOG_MEL, LOG_MEL_CNN, ONSETS, OUTER
 from samplecnn.evaluation import MAJORITY
-from samplecnn.metrics import kappa_difference, kappa_difference_p
+from samplecnn.metrics import kappa_difference
 from samplecnn.recipe import FitSettings
 
 GRADERS = (JOINED, ONSETS, LOG_MEL_CNN, LOG_MEL, OUTER, MAJORITY)

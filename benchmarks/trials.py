@@ -36,7 +36,7 @@ from samplecnn.folds import Split, splits
 from samplecnn.hearing import Hearing, own_threads
 from samplecnn.labels import Label
 from samplecnn.merge import Mean
-from samplecnn.metrics import Metrics, evaluate, log_loss, stated_probability
+from samplecnn.metrics import PERMUTATIONS, Metrics, evaluate, kappa, log_loss, stated_probability
 from samplecnn.ordinal import DEFAULT_HEAD
 from samplecnn.performances.corpus import GRADES, CorpusSettings, PlannedRecording, plan_corpus, render_recording
 from samplecnn.performances.player import GLOBAL_FAULTS
@@ -60,6 +60,7 @@ MODEL, RHYTHM, JOINED = NETWORKS
 FEATURES = {LOG_MEL: log_mel_features, ONSETS: onset_features}
 DEVICE = torch.device("cpu")
 Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,20 @@ def run_trials(trials: Sequence[Trial]) -> list[Outcome]:
         made = {key: pool.submit(generated, *key[:3], folder, key[3]) for key in dict.fromkeys(keys.values())}
         pending = [pool.submit(_outcome, trial, made[keys[trial]].result()) for trial in trials]
         return [done.result() for done in pending]
+
+
+def kappa_difference_p(given_R: Int64, one_R: Int64, other_R: Int64, group_CR: Sequence[list[str]], seed: int) -> float:
+    """How often one grader's kappa lies as far above or below the other's where the two are dealt anew to each group
+    (of the first column): two-sided."""
+    rng = np.random.default_rng(seed)
+    names, group = np.unique(np.array(group_CR[0]), return_inverse=True)
+    found = kappa(given_R, one_R) - kappa(given_R, other_R)
+    as_far = 0
+    for _ in range(PERMUTATIONS):
+        swapped_R = (rng.random(len(names)) < 0.5)[group]
+        dealt = (np.where(swapped_R, other_R, one_R), np.where(swapped_R, one_R, other_R))
+        as_far += abs(kappa(given_R, dealt[0]) - kappa(given_R, dealt[1])) >= abs(found) - 1e-12
+    return (as_far + 1) / (PERMUTATIONS + 1)
 
 
 def _outcome(trial: Trial, corpus: Generated) -> Outcome:

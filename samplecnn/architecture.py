@@ -4,7 +4,9 @@ Apart from network/, which builds it, because that costs two seconds of torch be
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from samplecnn.errors import UserError
 from samplecnn.flags import flag
@@ -118,6 +120,13 @@ class Plan:
         if self.multi_level:
             parts.append("multi-level")
         return ", ".join([*parts, "one frame left" if self.exact else "global pooling"])
+
+
+def plan_from_json(told: Mapping[str, Any]) -> Plan:
+    """What JSON holds of asdict(plan). Raises ValueError, KeyError, TypeError or AttributeError for anything else."""
+    if missing := {field.name for field in fields(Plan)} - told.keys():
+        raise ValueError(f"the plan lacks {min(missing)}")  # a default would be another network
+    return Plan(**{**told, "pools": tuple(told["pools"]), "widths": tuple(told["widths"])})
 
 
 def plan_for(segment_samples: int, network: NetworkSettings | None = None) -> Plan:

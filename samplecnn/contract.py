@@ -393,7 +393,7 @@ def unguard_cell(text: str) -> str:
 
 
 def performances_schema(targets: Sequence[str]) -> pa.Schema:
-    """performances/data/*.parquet: one row a generated performance; targets: what the generator tells of it, null where
+    """performances/data/*.parquet: one row a generated performance; targets: what the generator tells of it, NaN where
     the take does not."""
     return pa.schema(
         [

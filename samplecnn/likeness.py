@@ -40,6 +40,8 @@ class Likeness:
         count, numbers = len(MEASURES), np.array([self.mean, *self.precision], np.float64)
         if numbers.shape != (count + 1, count) or not np.isfinite(numbers).all() or not self.limit > 0:
             raise ValueError(f"a likeness of {count} measures is needed")
+        if np.linalg.eigvalsh(numbers[1:]).min() <= 0:
+            raise ValueError("a precision makes no distance")
 
     def distance(self, measures_M: Float64) -> float:
         """How far from the training recordings, in spreads."""

@@ -220,22 +220,6 @@ def kappa_difference(
     return _figure(_kappa(mean_DM[:, :half]) - _kappa(mean_DM[:, half:]))
 
 
-def kappa_difference_p(
-    given_R: Grades, one_R: Grades, other_R: Grades, group_CR: Sequence[list[str]], seed: int
-) -> float:
-    """How often one grader's kappa lies as far above or below the other's where the two are dealt anew to each group
-    (of the first column): two-sided."""
-    rng = np.random.default_rng(seed)
-    names, group = np.unique(np.array(group_CR[0]), return_inverse=True)
-    found = kappa(given_R, one_R) - kappa(given_R, other_R)
-    as_far = 0
-    for _ in range(PERMUTATIONS):
-        swapped_R = (rng.random(len(names)) < 0.5)[group]
-        dealt = (np.where(swapped_R, other_R, one_R), np.where(swapped_R, one_R, other_R))
-        as_far += abs(kappa(given_R, dealt[0]) - kappa(given_R, dealt[1])) >= abs(found) - 1e-12
-    return (as_far + 1) / (PERMUTATIONS + 1)
-
-
 def mean_difference(one_R: Probs, other_R: Probs, group_CR: Sequence[list[str]], seed: int) -> Figure:
     """By how much the mean of one measure of the recordings lies above another's; both are resampled together."""
     return _figure(bootstrap_means((one_R - other_R)[:, None], group_CR, np.random.default_rng(seed))[:, 0])

@@ -26,7 +26,7 @@ from torch import Tensor
 
 import samplecnn
 from samplecnn import contract
-from samplecnn.architecture import NETWORK_NAMES, NetworkSettings, Plan
+from samplecnn.architecture import NETWORK_NAMES, NetworkSettings, Plan, plan_from_json
 from samplecnn.contract import CURRENT, MODEL_FILE, TRAINED_ON_FILE, WEIGHTS_FILE
 from samplecnn.errors import JobError, LostRace, UserError, one_line
 from samplecnn.hearing import Hearing
@@ -230,11 +230,9 @@ def _has_marks(told: Mapping[str, Any]) -> bool:
 
 
 def _card(told: Mapping[str, Any]) -> ModelCard:
-    network, plan = told["network"], told["network"]["plan"]
-    if missing := {field.name for field in dataclasses.fields(Plan)} - plan.keys():
-        raise ValueError(f"the plan lacks {min(missing)}")  # a default would be another network
+    network = told["network"]
     return ModelCard(
-        plan=Plan(**{**plan, "pools": tuple(plan["pools"]), "widths": tuple(plan["widths"])}),
+        plan=plan_from_json(network["plan"]),
         settings=SegmentSettings(sample_rate=told["sample_rate"], segment_s=told["segment_s"], hop_s=told["hop_s"]),
         grades=tuple(reversed([str(grade) for grade in told["grades"]])),
         network=str(network["name"]),

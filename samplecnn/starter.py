@@ -24,7 +24,7 @@ from scipy.stats import norm
 from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
-from samplecnn.architecture import NETWORK_NAMES, Plan
+from samplecnn.architecture import NETWORK_NAMES, Plan, plan_from_json
 from samplecnn.contract import STARTER_FILE, STARTER_WEIGHTS
 from samplecnn.errors import UserError, one_line
 from samplecnn.hearing import Hearing
@@ -227,8 +227,7 @@ def load_starter(place: str) -> Starter:
             raise ValueError(f"format is not {FORMAT}")
         if hashlib.sha256(data).hexdigest() != told["weights_sha256"]:
             raise ValueError(f"{STARTER_WEIGHTS} does not belong to {STARTER_FILE}")
-        plan = told.pop("plan")
-        plan = Plan(**{**plan, "pools": tuple(plan["pools"]), "widths": tuple(plan["widths"])})
+        plan = plan_from_json(told.pop("plan"))
         directions = {
             name: Direction(tuple(map(float, d["weight_E"])), float(d["offset"]), float(d["explained"]))
             for name, d in told.pop("directions").items()

@@ -69,3 +69,10 @@ def test_fifteen_recordings_tell_speech_noise_and_tones_from_other_peoples_playi
             told = not_playing._sound((kind, number))[0].measures_by_rate[500]
             refused += told is None or likeness.distance(told) > likeness.limit
         assert refused >= 5, kind
+
+
+def test_a_precision_that_makes_no_distance_is_refused() -> None:
+    count = len(MEASURES)
+    never = np.diag([*([1.0] * (count - 1)), -1.0]).tolist()
+    with pytest.raises(ValueError, match="makes no distance"):
+        Likeness((0.0,) * count, tuple(map(tuple, never)), 3.0)

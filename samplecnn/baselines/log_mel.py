@@ -39,7 +39,8 @@ class LogMel(nn.Module):
         )
 
     def forward(self, waveform_BT: Tensor) -> Tensor:
-        return torch.log(self.spectrogram(waveform_BT) + FLOOR)
+        short = self.spectrogram.n_fft // 2 + 1 - waveform_BT.shape[-1]  # its ends are mirrored, half a window wide
+        return torch.log(self.spectrogram(functional.pad(waveform_BT, (0, max(0, short)))) + FLOOR)
 
 
 class LogMelCNN(Hearing):

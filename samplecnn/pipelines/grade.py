@@ -50,6 +50,7 @@ from samplecnn.contract import (
     LEVELS,
     MESSAGE,
     MODEL_ID,
+    PIECE,
     PLAYING_S,
     RECORDING,
     RMS_DBFS,
@@ -63,6 +64,7 @@ from samplecnn.contract import (
     WEIGHT,
     cell_key,
     grades_schema,
+    match_key,
     probabilities,
     segment_grades_schema,
 )
@@ -127,6 +129,7 @@ def grade(
     work = plan_night(source, state, card.model_id, new_only=new_only, leave_out=[grades, model])
     require_recordings(work, recordings)
     _tell_of_strangers(played, work, state, pieces, recordings)
+    _tell_of_other_pieces(played, target, state, card, pieces)
     if not (new_only or regrade):
         _require_no_other_model(work, state, grades)
     run = _Run(target, commits, state, card, settings, played, begun)
@@ -192,6 +195,29 @@ def _tell_of_strangers(
         told = some_names(strangers)
         log.warning(
             "%d recordings of %s are not in %s, or no sound files: %s", len(strangers), pieces, recordings, told
+        )
+
+
+def _tell_of_other_pieces(
+    played: Mapping[str, str], target: Store, state: LogState, card: ModelCard, pieces: str | None
+) -> None:
+    """What this model has graded stays as it is, whatever a table says by now: that is worth a word."""
+    if not played or card.pieces is None or state.settings is None:
+        return
+    rows = grades_folder.latest(target, state, card.grades)
+    rows = rows.filter(pc.equal(rows[MODEL_ID], card.model_id))
+    others = [
+        name
+        for name, beside in zip(rows[RECORDING].to_pylist(), rows[PIECE].to_pylist(), strict=True)
+        if (piece := played.get(cell_key(name)))
+        and card.pieces.knows(piece)
+        and match_key(beside or "") != match_key(piece)
+    ]
+    if others:
+        log.warning(
+            "%d recordings were graded beside another piece than %s says, or none, and stay so: %s: to judge them anew "
+            "grade into another --grades",
+            *(len(others), pieces, some_names(others)),
         )
 
 

@@ -56,3 +56,8 @@ def test_the_start_weights_are_a_function_of_the_seed_alone():
     again, other = (LogMelCNN(500, 500, 3, seed=seed).state_dict() for seed in (1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+@pytest.mark.parametrize("samples", [25, 32, 33, 64])
+def test_the_shortest_segments_have_a_spectrogram(samples):
+    assert torch.isfinite(LogMel(500)(torch.randn(2, samples))).all()
