@@ -9,9 +9,9 @@ Another piano: the same held-out takes, played by a sampled piano that nothing w
 of a work held out.
 Baselines: rhythm and log-mel statistics with logistic regression, the piece given to them likewise. Ceiling: a grader
 that knew what the raters' means estimate.
-Noise guard: seeds of folds, start and draws; 95 % intervals over players (over recordings where a work is held out:
-there are four). Cuts, shifts and the way to marks are those of the recordings learnt from; what was changed after a
-first look stands in docs/rated-playing.md.
+Noise guard: seeds of folds, start and draws, and what they say together (the mean of their log odds); 95 % intervals
+over players (over recordings where a work is held out: there are four). Cuts, shifts and the way to marks are those of
+the recordings learnt from; what was changed after a first look stands in docs/rated-playing.md.
 
     make bench-people PERCEPIANO=folder      (or python -m benchmarks.people FOLDER --work WORK)
 
@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit, logit
 
 from benchmarks.measure import Table
 from benchmarks.rated import kappa_over, stated_at_shares
@@ -67,6 +68,7 @@ RELIABILITY = 0.79  # of a take's mark: two halves of its raters, stepped up to 
 KNOWN, OTHER = "fluidr3", "timgm"  # pianos
 TAKES, EXCERPTS, ELSEWHERE = "takes/", "excerpts/", "elsewhere/"  # folders of recordings; the last on the other piano
 QUICK_STEP = 2  # every other take
+LEAST_SCORE = 1e-6  # 0 has no odds
 MODEL, ON_ALL, SCRATCH = "default", "default, --train-on-all", "rhythm from nothing, --train-on-all"
 NETWORKS = (MODEL, ON_ALL, SCRATCH)
 GRADERS = (*NETWORKS, ONSETS, LOG_MEL)
@@ -108,11 +110,14 @@ def main() -> None:
     ]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
         said = dict(zip(folds, pool.map(partial(_said, rows, args.work), folds), strict=True))
-    table = [
-        (grader, str(seed), *judged(rows, {f: said[f] for f in folds if (f.grader, f.seed) == (grader, seed)}, seed))
-        for grader in GRADERS
-        for seed in seeds
-    ]
+    table = []
+    for grader in GRADERS:
+        scores = [
+            scores_of(rows, {f: said[f] for f in folds if (f.grader, f.seed) == (grader, seed)}) for seed in seeds
+        ]
+        table += [(grader, str(seed), *judged(rows, one, seed)) for seed, one in zip(seeds, scores, strict=True)]
+        if len(scores) > 1:
+            table.append((grader, "all averaged", *judged(rows, averaged(scores), 0)))
     columns = (
         *("grader", "seed", "kappa", "kappa, piece given", "accuracy, piece given", "mark R2, piece given"),
         *(
@@ -239,44 +244,75 @@ def _by_network(recordings: RecordingSet, split: Split, fold: Fold) -> tuple[Sai
     return held, learnt
 
 
-def judged(
-    rows: Sequence[dict[str, str]], said: Mapping[Fold, tuple[Said, Said]], seed: int
-) -> tuple[str | float, ...]:
-    """The figures of one grader and seed."""
+@dataclass(frozen=True)
+class Scores:
+    """Of one grader, of the recordings on the known piano by name (excerpts too), [R] each: log odds of the score
+    without and with the piece given, of the same take on the other piano with it given, and of what all of its work was
+    held out from; NaN where there is none. parted: by the column that splits keep apart, those of a seed."""
+
+    names: list[str]
+    plain_R: Float64
+    given_R: Float64
+    elsewhere_R: Float64
+    unheard_R: Float64
+    parted: Mapping[str, Sequence[Split]]
+
+
+def scores_of(rows: Sequence[dict[str, str]], said: Mapping[Fold, tuple[Said, Said]]) -> Scores:
+    """Of one grader and seed."""
     by_name = {row[RECORDING]: row for row in rows}
     everything = sorted({name for held, _ in said.values() for name in held})  # a few excerpts hold too little playing
     names = [name for name in everything if not name.startswith(ELSEWHERE)]
     own = [everything.index(name) for name in names]
-    takes = [i for i, name in enumerate(names) if name.startswith(TAKES)]
-    grade_R = np.array(["CBA".index(by_name[name][GRADE]) for name in names])
-    mark_R = np.array([float(by_name[name][MARK]) for name in names])
+    grade_R = _grades(rows, names)
     plain_R, given_R, elsewhere_R, unheard_R = (np.full(len(names), np.nan) for _ in range(4))
     parted: dict[str, list[Split]] = {by: [] for by in FOLDS}
     for fold, (held, learnt) in said.items():
         split = split_of(rows, everything, fold)
         split = Split(split.learn_R[own], split.held_R[own])
-        parted[fold.by].append(Split(split.learn_R[takes], split.held_R[takes]))
+        parted[fold.by].append(split)
         if fold.by == WORK:
-            unheard_R[split.held_R] = [_merged(held[names[i]]).score for i in np.flatnonzero(split.held_R)]
+            unheard_R[split.held_R] = [_odds(_merged(held[names[i]])) for i in np.flatnonzero(split.held_R)]
             continue
         known = [by_name[name] for name in learnt]
         shift = fit_shifts(
             [_merged(probs_G) for probs_G in learnt.values()],
-            np.array(["CBA".index(row[GRADE]) for row in known]),
+            _grades(rows, list(learnt)),
             [row[PIECE] for row in known],
             log_odds_of_shares(grade_R, 3),
         )
         for i in np.flatnonzero(split.held_R).tolist():
-            piece = by_name[names[i]][PIECE]
-            merged = _merged(held[names[i]])
-            plain_R[i], given_R[i] = merged.score, beside(merged, piece, shift).score
-            if i in takes:
+            piece, merged = by_name[names[i]][PIECE], _merged(held[names[i]])
+            plain_R[i], given_R[i] = _odds(merged), _odds(beside(merged, piece, shift))
+            if names[i].startswith(TAKES):
                 other = _merged(held[names[i].replace(TAKES, ELSEWHERE, 1)])
-                elsewhere_R[i] = beside(other, piece, shift).score
-    given, players = grade_R[takes], [[by_name[names[i]][PERFORMER] for i in takes]]
-    alone = [[names[i] for i in takes]]
-    plain_T, given_T, elsewhere_T, unheard_T = (x_R[takes] for x_R in (plain_R, given_R, elsewhere_R, unheard_R))
-    mark_TM, jury = np.full((len(takes), 3), np.nan), GivenMarks(mark_R[takes], LabelSettings().marks())
+                elsewhere_R[i] = _odds(beside(other, piece, shift))
+    return Scores(names, plain_R, given_R, elsewhere_R, unheard_R, parted)
+
+
+def averaged(scores: Sequence[Scores]) -> Scores:
+    """What several trainings say together, each of which held a recording out with others; cut on the first's splits."""
+    first = scores[0]
+    assert all(one.names == first.names for one in scores)
+    columns = ("plain_R", "given_R", "elsewhere_R", "unheard_R")
+    mean = {column: np.mean([getattr(one, column) for one in scores], axis=0) for column in columns}
+    return replace(first, **mean)
+
+
+def judged(rows: Sequence[dict[str, str]], scores: Scores, seed: int) -> tuple[str | float, ...]:
+    """The figures of one grader. seed: of the bootstrap."""
+    by_name = {row[RECORDING]: row for row in rows}
+    takes = [i for i, name in enumerate(scores.names) if name.startswith(TAKES)]
+    known = [by_name[scores.names[i]] for i in takes]
+    given, mark_T = _grades(rows, scores.names)[takes], np.array([float(row[MARK]) for row in known])
+    players, alone = [[row[PERFORMER] for row in known]], [[row[RECORDING] for row in known]]
+    parted = {
+        by: [Split(one.learn_R[takes], one.held_R[takes]) for one in whole] for by, whole in scores.parted.items()
+    }
+    plain_T, given_T, elsewhere_T, unheard_T = (
+        expit(odds_R[takes]) for odds_R in (scores.plain_R, scores.given_R, scores.elsewhere_R, scores.unheard_R)
+    )
+    mark_TM, jury = np.full((len(takes), 3), np.nan), GivenMarks(mark_T, LabelSettings().marks())
     for split in parted[PERFORMER]:
         line = jury.fitted(given_T[split.learn_R], np.flatnonzero(split.learn_R))
         mark_TM[split.held_R] = told(line, given_T[split.held_R])
@@ -295,6 +331,15 @@ def judged(
         float(np.corrcoef(given_T, elsewhere_T)[0, 1]),
         kappa_over(given, unheard, alone, seed),
     )
+
+
+def _grades(rows: Sequence[dict[str, str]], names: Sequence[str]) -> npt.NDArray[np.int64]:
+    grade = {row[RECORDING]: "CBA".index(row[GRADE]) for row in rows}
+    return np.array([grade[name] for name in names])
+
+
+def _odds(merged: Merged) -> float:
+    return float(logit(np.clip(merged.score, LEAST_SCORE, 1 - LEAST_SCORE)))
 
 
 def _merged(probs_G: Sequence[float]) -> Merged:

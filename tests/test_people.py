@@ -10,8 +10,10 @@ from benchmarks.people import (
     TAKES,
     WORK,
     Fold,
+    averaged,
     judged,
     perfect,
+    scores_of,
     split_of,
 )
 from samplecnn.contract import GRADE, MARK, PERFORMER, PIECE, RECORDING
@@ -54,7 +56,8 @@ def test_who_knows_the_marks_is_told_so_if_the_piece_is_given_and_not_without() 
             )
             assert not any(name.startswith(ELSEWHERE) for name in learnt)
             said[fold] = held, learnt
-    kappa, by_piece, right, r2, correlation, elsewhere, between, unheard = judged(rows, said, 0)
+    scores = scores_of(rows, said)
+    kappa, by_piece, right, r2, correlation, elsewhere, between, unheard = judged(rows, scores, 0)
     assert float(str(kappa).split()[0]) < 0.4
     assert float(str(by_piece).split()[0]) > 0.9
     assert float(right) > 0.9
@@ -63,6 +66,7 @@ def test_who_knows_the_marks_is_told_so_if_the_piece_is_given_and_not_without() 
     assert elsewhere == by_piece
     assert between == pytest.approx(1)
     assert float(str(unheard).split()[0]) < 0.4
+    assert judged(rows, averaged([scores, scores]), 0) == judged(rows, scores, 0)
 
 
 def test_nobody_agrees_with_noisy_marks_better_than_the_ceiling() -> None:
