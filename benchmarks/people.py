@@ -3,8 +3,7 @@
 Question: takes of players never heard, in music that other players' recordings are known of, by what `train` does by
 default on rated excerpts and takes together (grades and marks), without and with the piece given (set_pieces.py); the
 same where nothing is held back to end training (`--train-on-all`); and by the rhythm branch alone from nothing, by the
-recipe of earlier trials on these players (`--network rhythm --init none --epochs 10 --crops 8 --learning-rate 0.003
---train-on-all`).
+recipe of earlier trials on these players (`--network rhythm --recipe set-pieces`).
 Another piano: the same held-out takes, played by a sampled piano that nothing was learnt from. Music never heard: all
 of a work held out.
 Baselines: rhythm and log-mel statistics with logistic regression, the piece given to them likewise. Ceiling: a grader
@@ -56,7 +55,7 @@ from samplecnn.metrics import evaluate_marks, kappa
 from samplecnn.performances.midi import RenderSettings, plan_renderings, render_recordings
 from samplecnn.pipelines.prepare import prepare
 from samplecnn.pipelines.runtime import ray_session
-from samplecnn.recipe import NO_STARTER, FitSettings
+from samplecnn.recipe import SET_PIECES, FitSettings
 from samplecnn.segment_folder import open_segments
 from samplecnn.segments import SegmentSettings
 from samplecnn.set_pieces import beside, fit_shifts, log_odds_of_shares
@@ -217,7 +216,7 @@ def _by_features(recordings: RecordingSet, split: Split, fold: Fold) -> tuple[Sa
 def _by_network(recordings: RecordingSet, split: Split, fold: Fold) -> tuple[Said, Said]:
     fit, settings = FitSettings(train_on_all=fold.grader == ON_ALL), NetworkSettings()
     if fold.grader == SCRATCH:
-        fit = FitSettings(init=NO_STARTER, epochs=10, crops=8, learning_rate=3e-3, train_on_all=True)
+        fit = FitSettings(recipe=SET_PIECES)
         settings = NetworkSettings(network="rhythm")
     if fold.quick:
         fit = replace(fit, epochs=1)
@@ -291,7 +290,7 @@ def scores_of(rows: Sequence[dict[str, str]], said: Mapping[Fold, tuple[Said, Sa
 
 
 def averaged(scores: Sequence[Scores]) -> Scores:
-    """What several trainings say together, each of which held a recording out with others; cut on the first's splits."""
+    """What several trainings say together, each of which held a recording out with others; cut on the first's."""
     first = scores[0]
     assert all(one.names == first.names for one in scores)
     columns = ("plain_R", "given_R", "elsewhere_R", "unheard_R")

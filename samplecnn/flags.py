@@ -174,7 +174,8 @@ class Flags:
         return self
 
     def _on_off(self, field: dataclasses.Field[Any]) -> None:
-        told = f"{field.metadata['help']} (default: {'on' if field.default else 'off'})"
+        told = field.metadata["help"]  # which says what happens, where there is no default
+        told += "" if field.default is None else f" (default: {'on' if field.default else 'off'})"
         self._parser.add_argument(flag_name(field.name), action=argparse.BooleanOptionalAction, help=told)
         # Not as the argument's default: before Python 3.13 argparse would add that to the help line once more.
         self._parser.set_defaults(**{field.name: field.default})

@@ -1,4 +1,4 @@
-"""The two recipes' optimisers and learning rates: what fit.py looks up under a recipe's name (recipe.py).
+"""The recipes' optimisers and learning rates: what fit.py looks up under a recipe's name (recipe.py).
 
 A schedule is a function of the step alone, so that there is none to save.
 """
@@ -60,6 +60,7 @@ def _nesterov(parameters: Parameters, highest: float) -> torch.optim.Optimizer:
 
 OPTIMISERS: dict[str, Recipe] = {
     "modern": Recipe(stages=1, optimiser=_adamw, rate=warm_up_and_cosine),
+    "set-pieces": Recipe(stages=1, optimiser=_adamw, rate=warm_up_and_cosine),
     "paper": Recipe(stages=STAGES, optimiser=_nesterov, rate=falling_by_stages),
 }
 

@@ -1,8 +1,8 @@
 """What a user decides about training. Apart from fit.py, which costs two seconds of torch before --help can print.
 
-Two recipes: `paper` is the published one, `modern` what was measured to be no worse in a fraction of the time
-(docs/model.md). A recipe is a column of defaults, and any of them can be set by itself; what optimiser and schedule a
-recipe has stands in optimisers.py.
+`paper` is the published recipe, `modern` what was measured to be no worse in a fraction of the time (docs/model.md),
+`set-pieces` is for those. A recipe is a column of defaults, and any of them can be set by itself; what optimiser and
+schedule it has stands in optimisers.py.
 """
 
 import math
@@ -17,35 +17,55 @@ NO_AUGMENTATION = "none"
 BRANCHES = ("samplecnn", "rhythm")  # of the joined network, in the order of its embedding
 SEGMENTS, RECORDINGS = "segments", "recordings"  # what a network learns from
 NO_STARTER, SHIPPED_STARTER = "none", "starter"
-DEFAULT_RECIPE = "modern"
+DEFAULT_RECIPE, SET_PIECES = "modern", "set-pieces"
 
 # paper: Lee, Park, Kim, Nam 2017 and its code (jongpillee/sampleCNN): batch, rate and patience are the published ones;
 # it has no weight decay and no augmentation. Its stages end by themselves, so `epochs` only bounds what never settles.
+# set-pieces: what was found on rated pianists who all play the same music (docs/rated-playing.md).
 RECIPES: dict[str, dict[str, Any]] = {
     "modern": {
         "epochs": 15,
+        "crops": 4,
         "batch_size": 16,
         "learning_rate": 3e-4,
         "weight_decay": 0.05,
         "patience": 5,
+        "train_on_all": False,
         "init": SHIPPED_STARTER,
         "augment": ",".join(AUGMENTATIONS),
     },
     "paper": {
         "epochs": 100,
+        "crops": 4,
         "batch_size": 23,
         "learning_rate": 0.01,
         "weight_decay": 0.0,
         "patience": 3,
+        "train_on_all": False,
         "init": NO_STARTER,
         "augment": NO_AUGMENTATION,
+    },
+    SET_PIECES: {
+        "epochs": 10,
+        "crops": 8,
+        "batch_size": 16,
+        "learning_rate": 3e-3,
+        "weight_decay": 0.05,
+        "patience": 5,
+        "train_on_all": True,
+        "init": NO_STARTER,
+        "augment": ",".join(AUGMENTATIONS),
     },
 }
 
 
+def _told(default: Any) -> Any:
+    return ("off", "on")[default] if isinstance(default, bool) else default
+
+
 def _by_recipe(name: str, help: str) -> Any:
     """A flag whose default is the recipe's."""
-    told = {recipe: defaults[name] for recipe, defaults in RECIPES.items()}
+    told = {recipe: _told(defaults[name]) for recipe, defaults in RECIPES.items()}
     same = len(set(told.values())) == 1
     text = str(told[DEFAULT_RECIPE]) if same else ", ".join(f"{recipe} {value}" for recipe, value in told.items())
     return flag(None, f"{help} (default: {text})")
@@ -65,7 +85,8 @@ class FitSettings:
     recipe: str = flag(
         DEFAULT_RECIPE,
         "modern: AdamW, rate rising, then falling along a cosine; paper: SGD with Nesterov momentum in five stages, "
-        "each from the best weights so far",
+        "each from the best weights so far; set-pieces: as modern, from nothing, at a high rate, with nothing held "
+        "back: where all play the same few pieces and hundreds are labelled (with --network rhythm)",
         choices=tuple(RECIPES),
     )
     learn_from: str = flag(
@@ -75,15 +96,15 @@ class FitSettings:
         choices=(SEGMENTS, RECORDINGS),
     )
     epochs: int = _by_recipe("epochs", "most passes over the recordings")
-    crops: int = flag(4, "segments drawn from each recording in an epoch")
+    crops: int = _by_recipe("crops", "segments drawn from each recording in an epoch")
     batch_size: int = _by_recipe("batch_size", "segments a training step, over all workers together")
     learning_rate: float = _by_recipe(
         "learning_rate", "highest learning rate; a network that starts from a starter learns at a tenth of it"
     )
     weight_decay: float = _by_recipe("weight_decay", "pull of the weights towards 0")
     patience: int = _by_recipe("patience", "epochs without improvement after which training, or a stage of it, stops")
-    train_on_all: bool = flag(
-        False,
+    train_on_all: bool = _by_recipe(
+        "train_on_all",
         "hold no recordings back to say which epoch is best: all epochs are run, and the last is kept. For set pieces, "
         "where what is held back is judged without its piece and ends training too soon",
     )

@@ -6,7 +6,8 @@ import pytest
 
 from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
-from samplecnn.recipe import DEFAULT_RECIPE, FitSettings, PretrainSettings
+from samplecnn.optimisers import OPTIMISERS
+from samplecnn.recipe import DEFAULT_RECIPE, RECIPES, SET_PIECES, FitSettings, PretrainSettings
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,14 @@ def test_what_is_left_out_is_the_recipe_s():
     assert settings_dict(paper) == settings_dict(FitSettings(**settings_dict(paper)))
     assert None not in settings_dict(modern).values()
     assert modern.recipe == DEFAULT_RECIPE
+    beside = FitSettings(recipe=SET_PIECES)
+    assert (beside.init, beside.crops, beside.train_on_all, beside.learning_rate) == ("none", 8, True, 3e-3)
+    assert not FitSettings(recipe=SET_PIECES, train_on_all=False).train_on_all
+
+
+def test_every_recipe_has_an_optimiser_and_a_value_for_whatever_goes_by_recipe():
+    assert OPTIMISERS.keys() == RECIPES.keys()
+    assert len({frozenset(defaults) for defaults in RECIPES.values()}) == 1
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.pipelines.progress import Progress
 from samplecnn.pipelines.runtime import ray_session
 from samplecnn.pipelines.train import recording_set
-from samplecnn.recipe import NO_STARTER, SEGMENTS, FitSettings
+from samplecnn.recipe import NO_STARTER, SEGMENTS, SET_PIECES, FitSettings
 from samplecnn.set_pieces import PieceCalibration, telling
 from samplecnn.starter import Starter, new_network, starter_for
 from samplecnn.store import Store, open_store
@@ -188,6 +188,8 @@ def _evaluated(
         found = calibrate(_in_order(heard[name], data), *calibrating, heard[name].played(data))
         if found.beside_R.any():  # else pieces are what the splits keep apart
             predicted[name + BY_PIECE] = _calibrated(found, heard[name].cpu_s)
+            if fit_settings.recipe != SET_PIECES:
+                log.info("the labels name set pieces: with hundreds of recordings see --recipe %s", SET_PIECES)
             of_piece = calibrate(heard_R, *calibrating, by_rule.played(data))
             pieces = PieceCalibration(tuple(of_piece.cuts_K.tolist()), of_piece.least_confidence, of_piece.marks)
     model = Model(
