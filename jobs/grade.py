@@ -49,7 +49,7 @@ def main() -> int:
             workers=args.workers,
         )
     print(outcome)
-    if args.grades is not None and not args.no_report and outcome.changed:
+    if args.grades is not None and not args.no_report:  # always: a run that was killed may have left an older page
         from samplecnn.report.write import report_after
 
         print(report_after(Sources(grades=args.grades, model=args.model), outcome.done + outcome.kept))

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -38,11 +38,13 @@ from samplecnn.contract import (
     REPORT_HTML,
     STAGING,
     TRAINED_ON_FILE,
+    cell_key,
+    finder,
     match_key,
     name_in_cell,
     spell_name,
 )
-from samplecnn.errors import JobError, LostRace, UserError
+from samplecnn.errors import JobError, LostRace, UserError, printable
 from samplecnn.leases import hold
 from samplecnn.store import Store, open_store, read_file, store_of_file
 from samplecnn.tables import csv_without, parquet_bytes, read_csv, read_parquet
@@ -64,9 +66,21 @@ LEFT_OUT = "(left out: it named a recording that was erased)"  # in a night's re
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be erased: names as people write them."""
+    """What is to be erased. names: of recordings; of_cells: as they stand in a person's table."""
 
     names: tuple[str, ...]
+    of_cells: bool = False
+
+    def found_among(self, recordings: Iterable[str]) -> "Wanted":
+        """The same by the recordings' own names, which a cell cannot always hold (contract.finder)."""
+        if not self.of_cells:
+            return self
+        find = finder(set(recordings))
+        return Wanted(tuple(dict.fromkeys(find(name) or name_in_cell(name) for name in self.names)))
+
+    def in_cell(self, cell: str) -> bool:
+        """Does a cell of a table name one of them?"""
+        return cell_key(cell) in {cell_key(name) for name in self.names}
 
     def __contains__(self, recording: str) -> bool:
         return match_key(recording) in {match_key(name) for name in self.names}
@@ -84,7 +98,8 @@ class Wanted:
     def _spellings(self) -> set[str]:
         forms = {unicodedata.normalize(form, name) for name in self.names for form in ("NFC", "NFD")}
         quoted = {spelling for form in forms for spelling in (form, repr(form)[1:-1], quote(form))}
-        return quoted | {" ".join(spelling.split()) for spelling in quoted}  # as flags.run puts it on one line
+        on_one_line = {" ".join(spelling.split()) for spelling in quoted}  # as flags.run puts it
+        return quoted | on_one_line | {printable(spelling) for spelling in quoted | on_one_line}
 
 
 def _ends_within(text: str, spelling: str) -> bool:
@@ -117,10 +132,9 @@ def wanted(recording: str, performer: str, labels: Sequence[str]) -> Wanted:
         raise UserError("--performer: wants --labels with it, whose column performer says which recordings are theirs")
     rows = [row for place in labels for row in read_csv(read_file(place, "--labels"), place)]
     theirs = [row.get(RECORDING, "") for row in rows if match_key(row.get(PERFORMER, "")) == match_key(performer)]
-    names = [name for cell in theirs for name in (name_in_cell(cell), cell)]  # a name may hold a backslash
-    if not any(names):
+    if not any(theirs):
         raise UserError(f"--performer {performer}: no recording in {', '.join(labels)} is theirs, or is any more")
-    return Wanted(tuple(dict.fromkeys(filter(None, names))))
+    return Wanted(tuple(dict.fromkeys(filter(None, theirs))), of_cells=True)
 
 
 def erase(
@@ -154,13 +168,16 @@ def erase(
         if place
     ]
     logs = [_log(place, kind) for place, kind in ((places.segments, "segments"), (places.grades, "grades")) if place]
+    uploads = open_store(places.recordings) if places.recordings else None
+    uploaded = [] if uploads is None else [entry.name for entry in uploads.list()]
+    inside = {name for state in logs for name in state.items[RECORDING].to_pylist()}
+    what = what.found_among({*inside, *map(spell_name, uploaded)})
 
     def held() -> list[str]:
         return [store.url(name) for store, find, _ in made for name in find(store, what)]
 
     found = held()
-    uploads = open_store(places.recordings) if places.recordings else None
-    files = [] if uploads is None else [entry.name for entry in uploads.list() if spell_name(entry.name) in what]
+    files = [name for name in uploaded if spell_name(name) in what]
     tables = [place for place in labels if _csv_without(read_file(place, "--labels"), place, what) is not None]
     known = any(state.erased.holds(name) for state in logs for name in what.names)
     if not (found or files or tables or known):
@@ -189,11 +206,7 @@ def erase(
 
 def holding(store: Store, what: Wanted) -> list[str]:
     """The files that jobs wrote to a place and that hold these recordings."""
-    return [name for name in _naming(store, what) if _ours(name)]
-
-
-def _naming(store: Store, what: Wanted) -> Iterator[str]:
-    return (entry.name for entry in store.list() if what.among(_names_in(store, entry.name)))
+    return [entry.name for entry in store.list() if _ours(entry.name) and what.among(_names_in(store, entry.name))]
 
 
 def _ours(name: str) -> bool:
@@ -203,11 +216,19 @@ def _ours(name: str) -> bool:
 
 
 def _others(made: Sequence[_Place], labels: Sequence[str], what: Wanted) -> list[str]:
-    """A line for each file of somebody else's in these places that holds them and that --labels does not name."""
-    named = {store.url(name) for store, name in map(store_of_file, labels)}
+    """A line for each table of people's in these places that holds them and that --labels does not name."""
+    named = {f"{store.root}/{name}" for store, name in map(store_of_file, labels)}
     stores = [store for store, find, _ in made if find is holding]
-    found = [store.url(name) for store in stores for name in _naming(store, what) if not _ours(name)]
-    return [f"{place}: holds them, and stays: no job wrote it" for place in found if place not in named]
+    lines = []
+    for store in stores:
+        within = [f"{other.root}/" for other in stores if other is not store]  # a place may lie in another one
+        for name in (entry.name for entry in store.list() if not _ours(entry.name)):
+            path = f"{store.root}/{name}"
+            if path in named or any(path.startswith(root) and root.startswith(store.root) for root in within):
+                continue
+            if any(what.in_cell(found) for found in _names_in(store, name)):
+                lines.append(f"{store.url(name)}: holds them, and stays: name it with --labels, and --labels-too")
+    return lines
 
 
 def _names_in(store: Store, path: str) -> set[str]:
@@ -382,11 +403,7 @@ def _part_without(data: bytes, what: Wanted) -> bytes | None:
 
 
 def _csv_without(data: bytes, place: str, what: Wanted) -> bytes | None:
-    return csv_without(data, place, lambda row: _cell(row) in what or name_in_cell(_cell(row)) in what)
-
-
-def _cell(row: Mapping[str, str]) -> str:
-    return row.get(RECORDING, "")
+    return csv_without(data, place, lambda row: what.in_cell(row.get(RECORDING, "")))
 
 
 def _models(place: str | None, what: Wanted) -> list[str]:

@@ -5,6 +5,7 @@ argparse rather than a larger library: one line a mistake, imports in 0.01 s, on
 """
 
 import argparse
+import copy
 import dataclasses
 import logging
 import os
@@ -230,17 +231,20 @@ def _flag_fields(cls: type) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(cls) if "help" in field.metadata]
 
 
-def _on_one_line(record: logging.LogRecord) -> bool:
+class _OneLine(logging.Formatter):
     """Of a message one line, whatever is in the names that it holds: a night's watcher reads a job's log."""
-    record.msg, record.args = printable(record.getMessage()), None
-    return True
+
+    def format(self, record: logging.LogRecord) -> str:
+        shown = copy.copy(record)
+        shown.msg, shown.args = printable(record.getMessage()), None
+        return super().format(shown)
 
 
 def run(main: Callable[[], int]) -> int:
     """Run a job: log to stderr, one line and exit code 2 for the user's mistake, 1 for a failure, 130 for Ctrl-C."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_on_one_line)
-    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler.setFormatter(_OneLine("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("google", "urllib3", "ray", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("google.auth").setLevel(logging.ERROR)  # missing credentials end the job, in a line of our own

@@ -38,6 +38,7 @@ from samplecnn.tables import read_csv
 
 log = logging.getLogger(__name__)
 
+MICROSECONDS = 6  # digits: a part of a second is one, however its ends are rounded
 LEAST_PART_S = 1.0  # of a recording that is judged by itself; who writes 1.30 to 1.32 means minutes
 
 
@@ -212,7 +213,7 @@ def _part(row: dict[str, str], recording: str, place: str) -> tuple[float, float
         found = float((start or "0").replace(",", ".")), float(end.replace(",", "."))
     except ValueError:
         found = math.nan, math.nan
-    if not 0 <= found[0] <= found[1] - LEAST_PART_S < math.inf:
+    if not (found[0] >= 0 and LEAST_PART_S <= round(found[1] - found[0], MICROSECONDS) < math.inf):
         raise UserError(
             f"{place}: the part of {recording!r} from {start or 0!s} to {end or 'nowhere'} s is none: {START_S} must "
             f"be 0 or more, and {END_S} {LEAST_PART_S:g} s after it, or more"

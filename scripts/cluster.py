@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
+
 from samplecnn.errors import JobError, UserError, one_line
 from samplecnn.flags import Args, Commands, Flags, flag, run
 from samplecnn.operations.cluster_file import Cluster, configured, faults, read_cluster, remarks
@@ -88,15 +90,11 @@ def checked(path: str) -> Cluster:
 def configure(args: Args) -> int:
     path, before = Path(args.cluster), read_cluster(args.cluster)
     words = {name: getattr(args, name) for name in ("project", "zone", "bucket", "gpu")}
-    beside = path.with_name(f"{path.name}.new")
-    try:
-        beside.write_text(configured(path.read_text(encoding="utf-8"), **words), encoding="utf-8")
-        found = faults(read_cluster(beside))
-        if len(found) > len(faults(before)):
-            raise UserError(f"{path}: nothing was written, since then: " + "; ".join(found))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    text = configured(path.read_text(encoding="utf-8"), **words)
+    found = faults(Cluster(path, yaml.safe_load(text)))
+    if len(found) > len(faults(before)):
+        raise UserError(f"{path}: left as it is, since then: " + "; ".join(found))
+    path.write_text(text, encoding="utf-8")
     return check(args)
 
 
@@ -141,7 +139,7 @@ def status(args: Args) -> int:
     look = "ray status -v; tail -n 2000 /tmp/ray/session_latest/logs/monitor.*"
     command = ["ray", "exec", from_top(args.cluster), look]
     print(shlex.join(command), file=sys.stderr)
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False)
     if told.returncode:
         raise JobError(f"ray exec ended with {told.returncode}: {one_line(told.stderr[-300:], 300)}")
     print(told.stdout.partition("==> ")[0].strip())

@@ -18,12 +18,16 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samplecnn.errors import JobError, UserError, one_line
 from samplecnn.flags import Flags, flag, run
 from samplecnn.operations.cluster_file import read_cluster
 from samplecnn.operations.machines import Wanted
 from samplecnn.store import open_store
+
+if TYPE_CHECKING:
+    from samplecnn.operations.night import Ended  # which loads Ray
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,10 +44,23 @@ class Settings:
 def main() -> int:
     args = Flags(__doc__).settings(Settings, Wanted).parse()
     settings, wanted = args.build(Settings), args.build(Wanted)
+    night = settings.night or f"{datetime.now(UTC):%Y-%m-%d}"
+    try:
+        ended = graded(settings, wanted, night)
+    except (JobError, UserError) as error:
+        notify(settings.hook, {"night": night, "state": "failed", "line": str(error)})
+        raise
+    print(ended.line)
+    if ended.record:
+        notify(settings.hook, ended.record)
+    return int(ended.failed)
+
+
+def graded(settings: Settings, wanted: Wanted, night: str) -> "Ended":
+    """Grade a night's uploads."""
     cluster = read_cluster(os.path.expanduser(settings.cluster))
     if not cluster.bucket:
         raise UserError(f"{settings.cluster}: provider.bucket is missing: the place of recordings, model and grades")
-    night = settings.night or f"{datetime.now(UTC):%Y-%m-%d}"
     store = open_store(cluster.bucket)
     from ray.job_submission import JobSubmissionClient  # after parsing: --help need not wait for Ray
 
@@ -53,20 +70,11 @@ def main() -> int:
     waits = [f"--gpus={wanted.gpus}", f"--cpus={wanted.cpus}", f"--minutes={wanted.minutes}"]
     entrypoint = shlex.join(["python", "scripts/grade_night.py", *places, *waits])
     try:
-        try:
-            jobs = JobSubmissionClient(settings.address)
-        except (ConnectionError, RuntimeError) as error:
-            raise JobError(f"{settings.address}: no job server answers: {one_line(error)}") from None
-        ended = run_night(
-            jobs, store, cluster, night, entrypoint=entrypoint, folder=str(ROOT), longest_s=settings.hours * 3600
-        )
-    except (JobError, UserError) as error:
-        notify(settings.hook, {"night": night, "state": "failed", "line": str(error)})
-        raise
-    print(ended.line)
-    if ended.record:
-        notify(settings.hook, ended.record)
-    return int(ended.failed)
+        jobs = JobSubmissionClient(settings.address)
+    except (ConnectionError, RuntimeError) as error:
+        raise JobError(f"{settings.address}: no job server answers: {one_line(error)}") from None
+    longest_s = settings.hours * 3600
+    return run_night(jobs, store, cluster, night, entrypoint=entrypoint, folder=str(ROOT), longest_s=longest_s)
 
 
 def notify(hook: str, record: dict[str, object]) -> None:

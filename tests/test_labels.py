@@ -157,8 +157,8 @@ def test_ratings_that_contradict_each_other_are_refused(line, words):
 
 
 def test_a_label_may_be_of_a_part():
-    text = "recording,grade,start_s,end_s\na,A,10,42.5\nb,C,,30\nc,B,,\n"
-    assert [label.part for label in read(text)] == [(10, 42.5), (0, 30), None]
+    text = "recording,grade,start_s,end_s\na,A,10,42.5\nb,C,,30\nc,B,,\nd,B,0.2,1.2\n"
+    assert [label.part for label in read(text)] == [(10, 42.5), (0, 30), None, (0.2, 1.2)]
 
 
 @pytest.mark.parametrize(

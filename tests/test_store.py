@@ -257,9 +257,14 @@ def test_what_may_not_be_read_or_written_is_the_users_mistake(folder: Path) -> N
     store.put("labels.csv", b"x")
     with allowed(folder / "labels.csv", 0), pytest.raises(UserError, match=r"labels\.csv: may not be read"):
         store.read("labels.csv")
-    lock = folder / ".samplecnn" / "lock"
-    with allowed(lock, 0), pytest.raises(UserError, match="another user has worked there"):
-        store.put("other.csv", b"x")
+    hidden = folder / ".samplecnn"
+    for path, mode in ((hidden / "lock", 0), (hidden, 0o555)):
+        for write in (store.put, store.create):
+            with allowed(path, mode), pytest.raises(UserError, match="another user has worked there"):
+                write(f"other {mode}.csv", b"x")
+    store.put("sub/labels.csv", b"x")
+    with allowed(folder / "sub", 0), pytest.raises(UserError, match=r"sub/labels\.csv: may not be read"):
+        store.read("sub/labels.csv")
 
 
 def test_names_that_are_no_text_are_listed_and_read(folder: Path) -> None:

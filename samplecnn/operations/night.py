@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
+from ray.exceptions import RayError
+
 from samplecnn.errors import JobError, one_line
 from samplecnn.operations.cluster_file import Cluster
 from samplecnn.operations.prices import run_usd
@@ -73,11 +75,7 @@ def run_night(
         code = {"working_dir": folder, "excludes": LEFT_OUT}
         for number in range(first, first + ATTEMPTS):
             job = f"night-{night}-{number}"
-            try:
-                jobs.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=code)
-            except RuntimeError as error:
-                if "already exists" not in str(error):
-                    raise JobError(f"{job} could not be submitted: {one_line(error, 300)}") from error
+            if not _submit(jobs, night, job, entrypoint, code):
                 return Ended(f"night {night}: {job} was started a moment ago: nothing was started", None, False)
             log.info("night %s: %s started", night, job)
             ended = _wait(jobs, job, longest_s)
@@ -88,6 +86,19 @@ def run_night(
     store.put(f"{NIGHTS}/{night}.json", json.dumps(record, indent=1).encode())
     line = f"night {night}: {record['line']}; see {store.url(f'{NIGHTS}/{night}.json')}"
     return Ended(line, record, record["state"] != "done")
+
+
+def _submit(jobs: Jobs, night: str, job: str, entrypoint: str, code: dict[str, Any]) -> bool:
+    """Start a job; returns False where another start was first with its name."""
+    try:
+        jobs.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=code)
+    except (RuntimeError, OSError, RayError) as error:
+        if "already exists" in str(error):
+            return False
+        # A reply that was lost says nothing of the job.
+        if not any(attempt.submission_id == job for attempt in _attempts(jobs, night)):
+            raise JobError(f"{job} could not be submitted: {one_line(error, 300)}") from error
+    return True
 
 
 def _attempts(jobs: Jobs, night: str) -> list[Any]:
@@ -104,7 +115,7 @@ def _ask(question: Callable[[], T]) -> T:
     while True:
         try:
             return question()
-        except (RuntimeError, OSError) as error:  # what Ray's client raises, and requests beneath it
+        except (RuntimeError, OSError, RayError) as error:  # what Ray's client raises, and requests beneath it
             if time.monotonic() - asked > SILENT_S:
                 raise JobError(f"the cluster does not answer: {one_line(error, 300)}") from error
         time.sleep(LOOK_EVERY_S)

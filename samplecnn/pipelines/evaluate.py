@@ -22,7 +22,7 @@ from samplecnn.batches import RecordingSet
 from samplecnn.calibration import Calibrated, Heard, Played, calibrate, stated_by_shares
 from samplecnn.contract import METRICS_CSV, METRICS_JSON, RECORDING
 from samplecnn.cross_validation import HeldOut, hold_out
-from samplecnn.errors import UserError
+from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import (
     MAJORITY,
     NETWORKS,
@@ -43,7 +43,7 @@ from samplecnn.merging import Merging
 from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.pipelines.progress import Progress
 from samplecnn.pipelines.runtime import ray_session
-from samplecnn.pipelines.train import recording_set
+from samplecnn.pipelines.train import lacking, recording_set
 from samplecnn.recipe import NO_STARTER, SEGMENTS, SET_PIECES, FitSettings
 from samplecnn.set_pieces import PieceCalibration, telling
 from samplecnn.starter import Starter, new_network, starter_for
@@ -321,6 +321,8 @@ def _features(data: Labelled, name: str) -> tuple[Float64, float]:
     own_threads(1)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
+        if why := lacking(recordings):
+            raise JobError(why)
         started = time.process_time()
         found_RF = FEATURES[name](recordings)
         features_RF = np.full((len(data.recordings), found_RF.shape[1]), np.nan)
@@ -343,6 +345,8 @@ def _hold_out(
     own_threads(1)  # one core a fit, and the same result however many run at once
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
+        if why := lacking(recordings):
+            raise JobError(why)
         rows_R = _rows_of(data, recordings)
         if name == LOG_MEL_CNN:
             settings = replace(settings, learn_from=SEGMENTS)  # a baseline, as published

@@ -168,8 +168,8 @@ def run_epochs(reports: Iterator[EpochReport], state: State, journal: Any) -> St
     while True:
         try:
             report = next(reports, None)
-        except JobError as error:  # on every worker alike: no use in trying again
-            ray.get(journal.refuse.remote(str(error)))
+        except JobError as error:
+            refuse(journal, str(error))
             return None
         if report is None:
             return state
@@ -178,6 +178,11 @@ def run_epochs(reports: Iterator[EpochReport], state: State, journal: Any) -> St
         if is_first():
             tell(journal, str(report))
         checkpoint_of(state)
+
+
+def refuse(journal: Any, why: str) -> None:
+    """What every worker finds alike, so that there is no use in trying again: the job ends with this."""
+    ray.get(journal.refuse.remote(why))
 
 
 def tell(journal: Any, line: str) -> None:

@@ -48,6 +48,7 @@ from samplecnn.contract import (
     GRADED_AT,
     LATEST_CSV,
     LEVELS,
+    MACHINE_GRADE,
     MESSAGE,
     MODEL_ID,
     PIECE,
@@ -112,7 +113,6 @@ def grade(
     played = pieces_played(pieces, card.pieces)
     commits = CommitLog(target, "grades")
     state = commits.state()
-    begun = state.last
     settings = {"recordings": source.root, "grade_names": ",".join(reversed(card.grades))}
     if state.settings and state.settings["grade_names"] != settings["grade_names"]:
         raise UserError(
@@ -129,10 +129,10 @@ def grade(
     work = plan_night(source, state, card.model_id, new_only=new_only, leave_out=[grades, model])
     require_recordings(work, recordings)
     _tell_of_strangers(played, work, state, pieces, recordings)
-    _tell_of_other_pieces(played, target, state, card, pieces)
+    _tell_of_other_pieces(played, work, target, state, card, pieces)
     if not (new_only or regrade):
         _require_no_other_model(work, state, grades)
-    run = _Run(target, commits, state, card, settings, played, begun)
+    run = _Run(target, commits, state, card, settings, played)
     run.restamp(work.touched)
     run.fail(work.failed, work.passed)
     if work.todo:
@@ -199,17 +199,19 @@ def _tell_of_strangers(
 
 
 def _tell_of_other_pieces(
-    played: Mapping[str, str], target: Store, state: LogState, card: ModelCard, pieces: str | None
+    played: Mapping[str, str], work: Plan, target: Store, state: LogState, card: ModelCard, pieces: str | None
 ) -> None:
     """What this model has graded stays as it is, whatever a table says by now: that is worth a word."""
     if not played or card.pieces is None or state.settings is None:
         return
     rows = grades_folder.latest(target, state, card.grades)
-    rows = rows.filter(pc.equal(rows[MODEL_ID], card.model_id))
+    rows = rows.filter(pc.and_(pc.equal(rows[MODEL_ID], card.model_id), pc.is_valid(rows[MACHINE_GRADE])))
+    anew = {item.recording for item in work.todo}
     others = [
         name
         for name, beside in zip(rows[RECORDING].to_pylist(), rows[PIECE].to_pylist(), strict=True)
-        if (piece := played.get(cell_key(name)))
+        if name not in anew
+        and (piece := played.get(cell_key(name)))
         and card.pieces.knows(piece)
         and match_key(beside or "") != match_key(piece)
     ]
@@ -244,10 +246,8 @@ class _Run:
         card: ModelCard,
         settings: dict[str, Any],
         played: Mapping[str, str],
-        begun: int,
     ) -> None:
-        """begun: the log's last manifest before this run did anything."""
-        self._name, self._begun = new_run(), begun
+        self._name = new_run()
         self._target, self._commits, self._state, self._card, self._settings = target, commits, state, card, settings
         self._played = played
         self._rows: dict[str, dict[int, dict[str, Any]]] = {}  # of recordings that are not complete yet
@@ -429,8 +429,7 @@ class _Run:
         text += failed_text(self._failed, work.given_up, self._target.url(FAILURES_CSV))
         text += f"; now {', '.join(counts)}" if counts else ""
         text += f"; see {self._target.url(LATEST_CSV)}"
-        changed = self._state.last != self._begun
-        return Outcome(self._done, self._failed, kept, work.given_up, text, self._card.model_id, changed)
+        return Outcome(self._done, self._failed, kept, work.given_up, text, self._card.model_id)
 
 
 def _count(rows: pa.Table, grade: str) -> int:

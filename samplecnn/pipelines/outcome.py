@@ -10,7 +10,7 @@ class Outcome:
     """How a job over recordings ended; its text is the job's closing line.
 
     done, failed: recordings of this run; kept, given_up: of earlier ones, done and failed for good; summary: the
-    closing line; model_id: of the model that graded; changed: does anything stand otherwise than before?
+    closing line; model_id: of the model that graded.
     """
 
     done: int
@@ -19,7 +19,6 @@ class Outcome:
     given_up: int
     summary: str
     model_id: str = ""
-    changed: bool = True
 
     def exit_code(self, strict: bool) -> int:
         """0 when every recording came out; 1 when nothing did, most of many failed, or, if strict, any did."""

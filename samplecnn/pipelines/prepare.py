@@ -78,7 +78,7 @@ def prepare(recordings: str, segments: str, settings: SegmentSettings, workers: 
         segment_folder.finish_commit(target, state)
         work = plan(source, state.items, leave_out=[segments], erased=state.erased)
         require_recordings(work, recordings)
-        _require_not_others(work, recordings, segments)
+        _require_not_others(work, state, recordings, segments)
         run = _Run(target, lease, commits, state, settings, work)
         lease.check()
         run.restamp(work.touched)
@@ -98,9 +98,15 @@ def prepare(recordings: str, segments: str, settings: SegmentSettings, workers: 
         return run.finish(segments)
 
 
-def _require_not_others(work: Plan, recordings: str, segments: str) -> None:
+def _require_not_others(work: Plan, state: LogState, recordings: str, segments: str) -> None:
     """Raises UserError where all that was prepared is gone, and others are there: another folder, most likely."""
-    if len(work.deleted) >= MANY and work.todo and not work.kept:
+    known = set(state.items[RECORDING].to_pylist())
+    if (
+        len(work.deleted) >= MANY
+        and work.todo
+        and known.isdisjoint(item.recording for item in work.todo)
+        and not (work.kept or work.given_up)
+    ):
         raise UserError(
             f"--recordings {recordings}: none of the {len(work.deleted)} recordings that {segments} was made of is "
             f"there, and {len(work.todo)} others are: name another --segments for these, or delete that one first"

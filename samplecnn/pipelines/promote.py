@@ -193,7 +193,7 @@ def _held_out(new: _Model, current: _Model, recordings: str, labels: Sequence[La
         if not any(known and known.holds(name, _version(source, entries[name])) for known in trained)
     ]
     few = f"labelled recordings that neither model was trained on are there, {NEEDED}"
-    if len(held) < LEAST_RECORDINGS:  # known before anything is heard
+    if not _enough([labelled[name] for name in held]):  # known before anything is heard
         return None, f"{len(held)} {few}"
     heard = _stated(source, [(name, entries[name]) for name in held], new, current)
     comparison = _paired(HELD_OUT, {name: labelled[name] for name in heard}, heard)
@@ -262,17 +262,25 @@ def _out_of_fold(place: str, card: ModelCard, flag: str) -> dict[str, _Stated]:
         raise UserError(f"{flag} {place}: {PREDICTIONS_CSV} is damaged ({error!r}): evaluate again") from None
 
 
+def _groups(labels: Sequence[Label]) -> list[list[str]]:
+    """By each column that keeps recordings together."""
+    return [list(column) for column in zip(*((label.group, *label.further) for label in labels), strict=True)]
+
+
+def _enough(labels: Sequence[Label]) -> bool:
+    """Are they what is NEEDED?"""
+    many = len(labels) >= LEAST_RECORDINGS and len({label.grade for label in labels}) > 1
+    return many and min(len(set(group_R)) for group_R in _groups(labels)) >= LEAST_GROUPS
+
+
 def _paired(basis: str, labelled: dict[str, Label], heard: dict[str, tuple[_Stated, _Stated]]) -> Comparison | None:
     """None where they are not what is NEEDED."""
     names = sorted(heard)
     given_R = np.array([labelled[name].grade for name in names], np.int64)
-    if len(names) < LEAST_RECORDINGS or len(np.unique(given_R)) < 2:
+    if not _enough([labelled[name] for name in names]):
         return None
     candidate_R, current_R = (np.array([heard[name][i].grade for name in names], np.int64) for i in (0, 1))
-    groups = [(labelled[name].group, *labelled[name].further) for name in names]
-    group_CR = [list(column) for column in zip(*groups, strict=True)]
-    if min(len(set(group_R)) for group_R in group_CR) < LEAST_GROUPS:
-        return None
+    group_CR = _groups([labelled[name] for name in names])
     said = [(labelled[name].mark, heard[name][0].mark, heard[name][1].mark) for name in names]
     marks = None
     if not any(None in three for three in said):

@@ -37,6 +37,7 @@ from samplecnn.pipelines.fitting import (
     clear,
     fit_on_workers,
     is_first,
+    refuse,
     run_epochs,
     state_so_far,
     tell,
@@ -245,23 +246,24 @@ def _trained_already(model: str, run: str) -> tuple[ModelCard, Hearing] | None:
 
 
 def recording_set(data: Labelled, folder: str) -> RecordingSet:
-    """The labelled recordings, rebuilt into a file in `folder`.
-
-    Raises JobError where those that hold enough playing are of less than two grades, though the labels are not.
-    """
+    """The labelled recordings, rebuilt into a file in `folder`."""
     labels: dict[str, list[Label]] = {}
     told = (data.grade_R, data.group_CR[0], data.lean_R, data.weight_R, data.part_R)
     for name, grade, group, lean, weight, part in zip(data.recordings, *told, strict=True):
         label = Label(name, int(grade), group, lean=float(lean), weight=float(weight), part=part)
         labels.setdefault(name, []).append(label)
-    found = read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)
-    if len(set(found.grade_R.tolist())) < 2 <= len(set(data.grade_R.tolist())):
-        raise JobError(
-            f"{len(found.left_out)} of {len(data.recordings)} labelled recordings hold too little playing, and the "
-            "others are of less than two grades: label more, or prepare again with shorter segments (--segment-s) or a "
-            "higher --sample-rate"
-        )
-    return found
+    return read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)
+
+
+def lacking(recordings: RecordingSet) -> str:
+    """Why nothing can be learnt from these; "" where something can."""
+    if len(set(recordings.grade_R.tolist())) >= 2:
+        return ""
+    silent, all_of_them = len(recordings.left_out), len(recordings.left_out) + len(recordings)
+    return (
+        f"{silent} of {all_of_them} labelled recordings hold too little playing, and the others are of less than two "
+        "grades: label more, or prepare again with shorter segments (--segment-s) or a higher --sample-rate"
+    )
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -270,6 +272,9 @@ def _worker(config: dict[str, Any]) -> None:
     data: Labelled = config["data"]
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = recording_set(data, folder)
+        if why := lacking(recordings):
+            refuse(config["journal"], why)
+            return
         learn, check = held_back(recordings, config["seed"], train_on_all=config["fit"].train_on_all)
         settings: NetworkSettings = config["network"]
         segments, grades = data.folder.settings, len(data.grades)

@@ -107,6 +107,8 @@ class LocalStore:
         path = self._path(name)
         try:
             mode = os.stat(path).st_mode
+        except PermissionError:
+            raise self._unreadable(name) from None
         except OSError as error:
             if error.errno not in _NOT_THERE:
                 raise
@@ -118,8 +120,11 @@ class LocalStore:
             with open(path, "rb") as file:
                 data = file.read()
         except PermissionError:
-            raise UserError(f"{self.url(name)}: may not be read: change its permissions") from None
+            raise self._unreadable(name) from None
         return Blob(data, _hash(data))
+
+    def _unreadable(self, name: str) -> UserError:
+        return UserError(f"{self.url(name)}: may not be read: change its permissions")
 
     def create(self, name: str, data: bytes, token: str = "") -> str:
         target = self._path(name)
@@ -155,7 +160,7 @@ class LocalStore:
     def open_output(self, name: str) -> Iterator[IO[bytes]]:
         target = self._path(name)
         with self._temporary() as temporary:
-            with open(temporary, "xb") as file:
+            with self._open_hidden(temporary, "xb") as file:
                 yield file
             _sync(temporary)
             with self._locked():
@@ -222,7 +227,7 @@ class LocalStore:
     def _temporary(self) -> Iterator[str]:
         folder = self._hidden()
         for leftover in os.scandir(folder):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 if leftover.name.startswith("tmp-") and time.time() - leftover.stat().st_mtime > LEFTOVER_S:
                     os.unlink(leftover.path)
         path = os.path.join(folder, f"tmp-{secrets.token_hex(8)}")
@@ -236,7 +241,7 @@ class LocalStore:
     @contextlib.contextmanager
     def _written(self, data: bytes) -> Iterator[str]:
         with self._temporary() as path:
-            with open(path, "xb") as file:
+            with self._open_hidden(path, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -244,13 +249,13 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._lock() as file:
+        with self._open_hidden(os.path.join(self._hidden(), "lock"), "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed, and by the kernel if we are killed
             yield
 
-    def _lock(self) -> IO[bytes]:
+    def _open_hidden(self, path: str, mode: str) -> IO[bytes]:
         try:
-            return open(os.path.join(self._hidden(), "lock"), "ab")
+            return open(path, mode)
         except PermissionError:
             raise UserError(
                 f"{self.place}: another user has worked there, and {HIDDEN} may not be written to: give it to you both"

@@ -13,7 +13,7 @@ from samplecnn import grades_folder, segment_folder
 from samplecnn.commits import DELETED, DONE, OUTCOME, PART, CommitLog, manifest_name
 from samplecnn.contract import LATEST_PARQUET, MODEL_ID, PREDICTIONS_CSV, RECORDING, VERSION
 from samplecnn.erasure import Places, Wanted, erase, wanted
-from samplecnn.errors import JobError, UserError
+from samplecnn.errors import JobError, UserError, one_line, printable
 from samplecnn.pipelines.grade import plan_night
 from samplecnn.recordings import plan
 from samplecnn.store import LocalStore, open_store
@@ -22,6 +22,7 @@ from samplecnn.tables import parquet_bytes
 from tests.fixtures.child import BROKEN, LISA, PERFORMER, VERSION_OF, WHAT, school
 from tests.fixtures.gcs import Gate
 from tests.fixtures.grades import SETTINGS as GRADE_SETTINGS
+from tests.fixtures.grades import grade
 from tests.fixtures.jobs import killed_at_write, run_job
 from tests.fixtures.permissions import TABLE, permitted
 
@@ -297,6 +298,10 @@ def test_a_name_is_found_however_a_message_quotes_it() -> None:
         "gs://b/class%203/Z%C3%B6e%27s%20%20%22solo%22.wav",
     ):
         assert what.told_in(line), line
+    shown = Wanted(("\u200eWhatsApp 5.03\u202fPM.opus", "a\x1b[2J.wav"))
+    for name in shown.names:
+        assert shown.told_in(f"error: {one_line(name)}: no sound"), name
+        assert shown.told_in(f"{printable(name)}: no sound"), name
     assert not what.told_in("class 3/Zöe.wav: no sound")
     assert not what.told_in("night-1 failed: could not read class 3")
 
@@ -309,7 +314,7 @@ def test_what_people_keep_in_a_place_stays_and_is_told(tmp_path: Any) -> None:
         files.put(name, theirs)
     files.put("grades/mine.parquet", parquet_bytes(pa.table({RECORDING: [LISA]})))
     lines = erase(WHAT, places(str(tmp_path)), delete=True, labels=[f"{tmp_path}/evaluation/labels.csv"])
-    stay = [line for line in lines if line.endswith(": holds them, and stays: no job wrote it")]
+    stay = [line for line in lines if ": holds them, and stays: name it with --labels" in line]
     assert [line.partition(": ")[0] for line in stay] == [
         f"{tmp_path}/grades/{n}" for n in ("exported.csv", "mine.parquet")
     ]
@@ -332,10 +337,32 @@ def test_lines_leave_the_file_that_a_link_leads_to(tmp_path: Any) -> None:
     assert "Lisa" not in (tmp_path / "shared" / "labels.csv").read_text(encoding="utf-8")
 
 
-def test_a_performer_is_found_however_the_accent_is_spelled(tmp_path: Any) -> None:
-    table = tmp_path / "labels.csv"
-    table.write_text("recording,grade,performer\na\\b.wav,A,Zo\u00eb\n")
-    assert set(wanted("", "Zoe\u0308", [str(table)]).names) == {"a/b.wav", "a\\b.wav"}
+@pytest.mark.parametrize("name", ["AC\\DC.wav", " led.wav", "Zoe\u0308.wav"])
+def test_a_performers_recordings_go_whatever_a_cell_can_hold_of_their_names(name: str, tmp_path: Any) -> None:
+    place = str(tmp_path)
+    school(place)
+    grade(open_store(f"{place}/grades"), "r9", [name])
+    files = open_store(place)
+    files.put("labels.csv", f"recording,grade,performer\n{name},A,Zo\u00eb\n".encode())
+    files.put(f"evaluation/{PREDICTIONS_CSV}", f"recording,predicted\n{name},A\na.wav,B\n".encode())
+    what = wanted("", "Zoe\u0308", [f"{place}/labels.csv"])
+    lines = erase(what, places(place), delete=True, labels=[f"{place}/labels.csv"], labels_too=True)
+    assert lines[-1].startswith("1 recordings erased from ")
+    state = CommitLog(open_store(f"{place}/grades"), "grades").state()
+    assert name not in state.items[RECORDING].to_pylist()
+    assert state.erased.holds(name)
+    assert files.read(f"evaluation/{PREDICTIONS_CSV}").data == b"recording,predicted\na.wav,B\n"
+    assert files.read("labels.csv").data == b"recording,grade,performer\n"
+
+
+def test_places_within_places_are_no_strangers(tmp_path: Any) -> None:
+    school(str(tmp_path))
+    nested = Places(grades=f"{tmp_path}/grades", evaluation=str(tmp_path))
+    lines = erase(WHAT, nested, delete=False, labels=[f"{tmp_path}/./labels.csv"])
+    stay = [line.partition(": ")[0] for line in lines if "and stays" in line]
+    assert f"{tmp_path}/labels.csv" not in stay
+    assert not [line for line in stay if line.startswith(f"{tmp_path}/grades")]
+    assert f"{tmp_path}/corrected.csv" in stay
 
 
 def test_files_beside_the_records_are_no_records(tmp_path: Any) -> None:

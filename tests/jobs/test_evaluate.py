@@ -14,7 +14,7 @@ from samplecnn.pipelines import evaluate as evaluating
 from samplecnn.pipelines.evaluate import evaluate
 from samplecnn.pipelines.labelled import Labelled, labelled
 from samplecnn.pipelines.prepare import prepare
-from samplecnn.pipelines.train import recording_set
+from samplecnn.pipelines.train import recording_set, train
 from samplecnn.recipe import FitSettings
 from samplecnn.segment_folder import open_segments
 from samplecnn.segments import SegmentSettings
@@ -72,6 +72,9 @@ def test_where_too_few_hold_enough_playing_that_is_said(recordings, tmp_path):
     prepare(str(recordings[0]), place, SegmentSettings(sample_rate=100, segment_s=600.0, hop_s=600.0))
     with pytest.raises(JobError, match=r"^12 of 12 labelled recordings hold too little playing.*--segment-s"):
         evaluated(place, recordings[1], tmp_path / "evaluation")
+    how = (LabelSettings(), NetworkSettings(), FIT)
+    with pytest.raises(JobError, match=r"^12 of 12 labelled recordings hold too little playing.*--segment-s"):
+        train(place, str(recordings[1]), str(tmp_path / "model"), *how, seed=0)
 
 
 def test_several_raters_are_told_apart_and_the_ceiling_stands_beside_the_model(segments, recordings, tmp_path):

@@ -167,9 +167,14 @@ def test_machines_of_ones_own_have_no_zone_and_a_file_is_never_left_worse(tmp_pa
         refused = run("configure", path, *flags)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
         assert path.read_text(encoding="utf-8") == text
-    path.write_text(TEXT, encoding="utf-8")
-    refused = run("configure", path, "--gpu", "K80", "--zone", "us-central1-a")
-    assert [p.name for p in tmp_path.iterdir()] == ["cluster.yaml"]
+    text = TEXT.replace("region: us-central1", 'region: "us-central1"')  # which is not found, and so not changed
+    assert text != TEXT
+    path.write_text(text, encoding="utf-8")
+    refused = run("configure", path, "--zone", "europe-west4-a")
+    assert refused.returncode == 2
+    assert ": left as it is, since then: " in refused.stderr
+    assert "provider.availability_zone europe-west4-a: is not in region" in refused.stderr
+    assert path.read_text(encoding="utf-8") == text
 
 
 def test_the_script_checks_and_configures(tmp_path):

@@ -39,7 +39,8 @@ def commands(tmp_path: Path) -> dict[str, str]:
     for name in ("ray", "gcloud"):
         path = tmp_path / name
         path.write_text(
-            f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/called\ncase "$*" in *describe*|*exec*) exit 1;; esac\n',
+            f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/called\npwd >> {tmp_path}/where\n'
+            'case "$*" in *describe*|*exec*) exit 1;; esac\n',
             encoding="utf-8",
         )
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
@@ -96,6 +97,10 @@ def test_the_file_that_was_checked_is_the_one_that_ray_is_given(commands, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert called(commands)[-1] == f"ray down {path} --yes"
+    looked = [sys.executable, str(ROOT / "scripts" / "cluster.py"), "status", "../cluster.yaml"]
+    subprocess.run(looked, cwd=ROOT / "docs", env={**os.environ, **commands}, capture_output=True, check=False)
+    assert called(commands)[-1].startswith("ray exec cluster.yaml ")
+    assert (path.parent.parent / "where").read_text(encoding="utf-8").split() == [str(ROOT), str(ROOT)]
 
 
 def test_submit_prints_the_exact_command_and_its_cost(commands):
