@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import wave
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -408,11 +409,24 @@ def stopped_child(decoder, good):
     return child
 
 
+def once_asked(decoder, act):
+    """Do something while the decoder waits for its child."""
+    child = decoder._child
+
+    def wait():
+        while child.is_idle:
+            time.sleep(0.01)
+        time.sleep(0.1)  # and the request is written
+        act()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 @pytest.mark.parametrize(("sign", "permanent"), [(signal.SIGKILL, False), (signal.SIGSEGV, True)])
 def test_death_of_the_child_costs_one_recording(good, sign, permanent):
     with Decoder(500) as decoder:
         child = stopped_child(decoder, good)
-        threading.Timer(0.2, lambda: (os.kill(child, sign), os.kill(child, signal.SIGCONT))).start()
+        once_asked(decoder, lambda: (os.kill(child, sign), os.kill(child, signal.SIGCONT)))
         error = failure(decoder, Path(good))
         assert error.message == f"the decoder was stopped by {sign.name}"
         assert error.permanent is permanent
@@ -428,12 +442,15 @@ def test_death_between_two_recordings_costs_none(good):
 
 
 def test_child_that_does_not_answer_is_given_up_in_time(good):
-    with Decoder(500, DecodeLimits(base_s=0.3)) as decoder:
-        child = stopped_child(decoder, good)
+    with Decoder(500) as decoder:
+        child, patient = stopped_child(decoder, good), decoder._limits
+        decoder._limits = DecodeLimits(base_s=0.3)
+        decoder._child._limits = decoder._limits
         error = failure(decoder, Path(good))
         assert error.message == "not decoded within 1 s"
         assert not error.permanent
         assert not psutil.pid_exists(child)
+        decoder._limits = patient
         assert decoder.decode(good).duration_s == 2.0
 
 
@@ -449,7 +466,7 @@ def interruptible():
 def test_interrupt_leaves_a_decoder_that_works(good):
     with Decoder(500) as decoder:
         child = stopped_child(decoder, good)
-        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        once_asked(decoder, lambda: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             decoder.decode(good)
         assert not psutil.pid_exists(child)
@@ -549,9 +566,10 @@ def test_killed_parent_leaves_no_process_and_no_file(good, tmp_path):
     parent.wait()
     parent.stdout.close()
     deadline = time.monotonic() + HANGS_S
-    while psutil.pid_exists(int(child)) and psutil.Process(int(child)).status() != "zombie":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    with suppress(psutil.NoSuchProcess):
+        while psutil.Process(int(child)).status() != "zombie":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     assert not list(place.iterdir())
 
 

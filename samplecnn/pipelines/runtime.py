@@ -6,15 +6,18 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 import ray.data
 import ray.exceptions
 
-from samplecnn.errors import JobError, UserError
+from samplecnn.errors import JobError, UserError, one_line
 from samplecnn.recordings import Plan
 
 log = logging.getLogger(__name__)
+
+STARTS = 3
 
 
 def require_recordings(work: Plan, place: str) -> None:
@@ -24,6 +27,23 @@ def require_recordings(work: Plan, place: str) -> None:
     gone = f"though {len(work.deleted)} were there before; is the disk mounted?" if work.deleted else ""
     others = f"{work.ignored} other files" if work.ignored else "no files at all"
     raise UserError(f"--recordings {place}: holds no recordings, {gone or others}")
+
+
+def start_ray(**resources: Any) -> None:
+    """An embedded Ray, tried again where it does not come up: on a busy machine Ray's own processes are too slow for
+    its own limits, 15 s for the ports of its agents and 30 s for the node, which nothing sets.
+
+    resources: num_cpus and num_gpus, as ray.init takes them.
+    """
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(**resources, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:  # what Ray raises there is a bare one
+            ray.shutdown()
+            if not left:
+                raise
+            log.warning("Ray did not come up, trying again: %s", one_line(error))
 
 
 @contextmanager
@@ -41,7 +61,7 @@ def ray_session(workers: int | None = None) -> Iterator[int]:
         if joined:
             ray.init(logging_level=logging.ERROR)
         else:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            start_ray(num_cpus=workers)
         log.info("Ray is up after %.0f s (%s)", time.monotonic() - started, "joined" if joined else "embedded")
     for chatty in ("ray.data", "ray.train"):  # after the import, which sets levels of its own
         logging.getLogger(chatty).setLevel(logging.ERROR)

@@ -64,7 +64,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 # More logical CPUs than there are: four runs at once each have their workers.
 CLUSTER = """
 import ray, sys
-ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+from samplecnn.pipelines.runtime import start_ray
+start_ray(num_cpus=8)
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 """

@@ -12,6 +12,7 @@ from ray.util import placement_group_table
 
 from samplecnn.errors import JobError, UserError
 from samplecnn.operations.machines import LogWatch, Machines, Wanted, wait_for_machines
+from samplecnn.pipelines.runtime import start_ray
 
 pytestmark = pytest.mark.ray
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.ray
 def one_gpu() -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    start_ray(num_cpus=2, num_gpus=1)
     yield
     ray.shutdown()
 
@@ -38,7 +39,7 @@ def test_what_is_there_is_given_at_once():
 
 
 def test_without_gpus_cores_will_do():
-    found = wait_for_machines(Wanted(gpus=2, cpus=2, minutes=0.02))
+    found = wait_for_machines(Wanted(gpus=2, cpus=2, minutes=0.4))
     assert found.remark == "no GPU: 2 GPU did not come in 0 minutes: the autoscaler gave no reason"
     assert nothing_is_asked_for()
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,10 +65,16 @@ def running_metadata() -> Iterator[Metadata]:
 
 def test_a_notice_is_waited_for_with_one_open_question():
     with running_metadata() as server:
-        threading.Timer(1.0, server.preempted.set).start()
+        threading.Thread(target=preempt_once_asked, args=(server,)).start()
         assert wait_for_notice(server.address)
         assert len(server.asked) == 2
         assert wait_for_notice(server.address)  # one that came before anybody asked
+
+
+def preempt_once_asked(server) -> None:
+    while len(server.asked) < 2:  # the first one is answered at once, and says how things stand
+        time.sleep(0.01)
+    server.preempted.set()
 
 
 def test_where_there_is_no_metadata_server_it_ends_by_itself():

@@ -8,6 +8,7 @@ import ray
 
 from samplecnn.contract import GRADE, GRADED_AT, RECORDING, SCORE
 from samplecnn.pipelines import grade as grading
+from samplecnn.pipelines.runtime import start_ray
 from tests.fixtures.jobs import write_recordings
 from tests.fixtures.models import publish
 
@@ -28,7 +29,7 @@ def test_graders_on_gpus_hold_no_core_and_say_what_one_worker_for_both_says(tmp_
     found = []
     for gpus in (0, 1):
         grades = tmp_path / f"grades {gpus}"
-        ray.init(num_cpus=2, num_gpus=gpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        start_ray(num_cpus=2, num_gpus=gpus)
         try:
             with monkeypatch.context() as patched:
                 patched.setattr(grading, "WindowGrader", Telling if gpus else grading.WindowGrader)

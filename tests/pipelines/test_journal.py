@@ -15,8 +15,8 @@ import ray
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 for _ in range(2):
-    cluster.add_node(num_cpus=1)
-cluster.wait_for_nodes()
+    cluster.add_node(wait=False, num_cpus=1)
+cluster.wait_for_nodes(timeout=300)
 from samplecnn.pipelines.journal import new_journal
 journals = [new_journal() for _ in range(6)]
 ray.get([journal.add.remote("a line") for journal in journals])
