@@ -311,10 +311,10 @@ class Nights:
         self._gate.faults(lists, commits)
         before = len(self.held(commits))
         runs = [self._cluster.grade(commit=2 + number) for number in range(count)]
-        until(lambda: len(self.held(lists)) == count - count // 2, *runs)
+        until(lambda: len(self.held(lists)) >= count - count // 2, *runs)  # one may have asked twice
         change()
         self._gate.release(lists.match)
-        until(lambda: len(self.held(commits)) == before + count, *runs)
+        until(lambda: len(self.held(commits)) >= before + count, *runs)
         self._gate.release(commits.match)
         assert [run.wait(HANGS_S) for run in runs] == [0] * count
 
