@@ -12,6 +12,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
@@ -23,18 +24,12 @@ from samplecnn import grades_folder, segment_folder
 from samplecnn.commits import PART, CommitLog, LogState, new_run, snapshot_number
 from samplecnn.contract import (
     DATA,
-    FAILURES_CSV,
-    FAILURES_PARQUET,
     LABEL_NEXT_CSV,
-    LATEST_CSV,
-    LATEST_PARQUET,
     MANIFESTS,
     PARTS,
     PERFORMER,
     PREDICTIONS_CSV,
     RECORDING,
-    RECORDINGS_CSV,
-    RECORDINGS_PARQUET,
     REPORT_HTML,
     STAGING,
     TRAINED_ON_FILE,
@@ -57,10 +52,7 @@ log = logging.getLogger(__name__)
 DERIVED = (REPORT_HTML, LABEL_NEXT_CSV)
 # What jobs write and what names recordings: folders of a place, and files beside them.
 FOLDERS = (DATA, MANIFESTS, PARTS, STAGING)
-VIEWS = (
-    *(FAILURES_CSV, FAILURES_PARQUET, LABEL_NEXT_CSV, LATEST_CSV, LATEST_PARQUET, PREDICTIONS_CSV),
-    *(RECORDINGS_CSV, RECORDINGS_PARQUET),
-)
+VIEWS = (*segment_folder.VIEWS, *grades_folder.VIEWS, LABEL_NEXT_CSV, PREDICTIONS_CSV)
 LEFT_OUT = "(left out: it named a recording that was erased)"  # in a night's record, instead of a line
 
 
@@ -80,15 +72,22 @@ class Wanted:
 
     def in_cell(self, cell: str) -> bool:
         """Does a cell of a table name one of them?"""
-        return cell_key(cell) in {cell_key(name) for name in self.names}
+        return cell_key(cell) in self._cell_keys
 
     def __contains__(self, recording: str) -> bool:
-        return match_key(recording) in {match_key(name) for name in self.names}
+        return match_key(recording) in self._keys
+
+    @cached_property
+    def _keys(self) -> set[str]:
+        return set(map(match_key, self.names))
+
+    @cached_property
+    def _cell_keys(self) -> set[str]:
+        return set(map(cell_key, self.names))
 
     def among(self, recordings: Iterable[str]) -> set[str]:
         """Those of these names that are to go."""
-        keys = {match_key(name) for name in self.names}
-        return {name for name in recordings if match_key(name) in keys}
+        return {name for name in recordings if name in self}
 
     def told_in(self, text: str) -> bool:
         """Does a line for people name one of them? In whatever way a message quotes a name, and where the line was cut

@@ -10,7 +10,7 @@ Labels are joined when a model is trained or evaluated, so that correcting one d
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -303,6 +303,11 @@ def join(labels: Iterable[Label], recordings: Iterable[str]) -> Join:
     for several in labelled.values():
         several.sort(key=lambda label: label.part or (0.0, 0.0))
     return Join(labelled, sorted(missing), sorted(names - labelled.keys()))
+
+
+def groups_of(labels: Sequence[Label]) -> list[list[str]]:
+    """The labels' groups by each column that splits keep apart."""
+    return [list(column) for column in zip(*((label.group, *label.further) for label in labels), strict=True)]
 
 
 def require_gradable(labels: dict[str, list[Label]], settings: LabelSettings, place: str) -> None:

@@ -58,9 +58,11 @@ def _nesterov(parameters: Parameters, highest: float) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=highest, momentum=MOMENTUM, nesterov=True)
 
 
+_MODERN = Recipe(stages=1, optimiser=_adamw, rate=warm_up_and_cosine)
+
 OPTIMISERS: dict[str, Recipe] = {
-    "modern": Recipe(stages=1, optimiser=_adamw, rate=warm_up_and_cosine),
-    "set-pieces": Recipe(stages=1, optimiser=_adamw, rate=warm_up_and_cosine),
+    "modern": _MODERN,
+    "set-pieces": _MODERN,
     "paper": Recipe(stages=STAGES, optimiser=_nesterov, rate=falling_by_stages),
 }
 

@@ -45,17 +45,13 @@ RECIPES: dict[str, dict[str, Any]] = {
         "init": NO_STARTER,
         "augment": NO_AUGMENTATION,
     },
-    SET_PIECES: {
-        "epochs": 10,
-        "crops": 8,
-        "batch_size": 16,
-        "learning_rate": 3e-3,
-        "weight_decay": 0.05,
-        "patience": 5,
-        "train_on_all": True,
-        "init": NO_STARTER,
-        "augment": ",".join(AUGMENTATIONS),
-    },
+}
+RECIPES[SET_PIECES] = RECIPES[DEFAULT_RECIPE] | {
+    "epochs": 10,
+    "crops": 8,
+    "learning_rate": 3e-3,
+    "train_on_all": True,
+    "init": NO_STARTER,
 }
 
 

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 OUTCOMES_KEY = b"samplecnn.outcomes"  # in a shard's Parquet metadata: JSON, the log items of its recordings
 SETTINGS_KEY = b"samplecnn.settings"
+VIEWS = (RECORDINGS_PARQUET, RECORDINGS_CSV, FAILURES_PARQUET, FAILURES_CSV)
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,7 @@ def without(store: Store, path: str, gone: set[str], run: str, state: LogState) 
 
 def write_views(store: Store, state: LogState) -> None:
     """recordings.* and failures.* for people and their tools, as the log has them now or later than `state`."""
-    names = [RECORDINGS_PARQUET, RECORDINGS_CSV, FAILURES_PARQUET, FAILURES_CSV]
-    views.rewrite(store, CommitLog(store, "segments", known=state), names, _views)
+    views.rewrite(store, CommitLog(store, "segments", known=state), VIEWS, _views)
 
 
 def _views(state: LogState) -> dict[str, bytes]:

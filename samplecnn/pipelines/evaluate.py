@@ -308,6 +308,14 @@ def _regressed(data: Labelled, parted: list[Split], features_RF: Float64, cpu_s:
     return Predicted(probs_RG, stated_R, cpu_s + time.process_time() - started)
 
 
+def _learnable(data: Labelled, folder: str) -> RecordingSet:
+    """train.recording_set. Raises JobError where nothing can be learnt from it."""
+    found = recording_set(data, folder)
+    if why := lacking(found):
+        raise JobError(why)
+    return found
+
+
 def _rows_of(data: Labelled, recordings: RecordingSet) -> npt.NDArray[np.int64]:
     """Where the recordings that were read stand among all labelled ones: silent ones are left out of the set."""
     row = {recording: i for i, recording in enumerate(data.judged)}
@@ -320,9 +328,7 @@ def _features(data: Labelled, name: str) -> tuple[Float64, float]:
     seconds."""
     own_threads(1)
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
-        recordings = recording_set(data, folder)
-        if why := lacking(recordings):
-            raise JobError(why)
+        recordings = _learnable(data, folder)
         started = time.process_time()
         found_RF = FEATURES[name](recordings)
         features_RF = np.full((len(data.recordings), found_RF.shape[1]), np.nan)
@@ -344,9 +350,7 @@ def _hold_out(
     """Train one network without what a split holds out, and hear that. beside: and what tells pieces."""
     own_threads(1)  # one core a fit, and the same result however many run at once
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
-        recordings = recording_set(data, folder)
-        if why := lacking(recordings):
-            raise JobError(why)
+        recordings = _learnable(data, folder)
         rows_R = _rows_of(data, recordings)
         if name == LOG_MEL_CNN:
             settings = replace(settings, learn_from=SEGMENTS)  # a baseline, as published

@@ -13,7 +13,7 @@ from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.contract import DURATION_S, RECORDING, VERSION
 from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
-from samplecnn.labels import Label, LabelSettings, join, judged_names, read_labels, require_gradable
+from samplecnn.labels import Label, LabelSettings, groups_of, join, judged_names, read_labels, require_gradable
 from samplecnn.marks import GivenMarks
 from samplecnn.pipelines.runtime import some_names
 from samplecnn.raters import Agreement
@@ -134,7 +134,7 @@ def labelled(segments: str, labels: str, settings: LabelSettings) -> Labelled:
         recordings=[name for name, _ in told_R],
         versions=[version[name] for name, _ in told_R],
         grade_R=np.array([label.grade for label in label_R], dtype=np.int64),
-        group_CR=[list(column) for column in zip(*map(_groups, label_R), strict=True)],
+        group_CR=groups_of(label_R),
         lean_R=np.array([label.lean for label in label_R]),
         weight_R=np.array([label.weight for label in label_R]),
         grades=settings.names,
@@ -159,7 +159,3 @@ def _marks(given: list[float | None], settings: LabelSettings) -> GivenMarks | N
     if None in given:
         return None
     return GivenMarks(np.array(given, np.float64), settings.marks())
-
-
-def _groups(label: Label) -> tuple[str, ...]:
-    return (label.group, *label.further)

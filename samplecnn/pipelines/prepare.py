@@ -100,13 +100,9 @@ def prepare(recordings: str, segments: str, settings: SegmentSettings, workers: 
 
 def _require_not_others(work: Plan, state: LogState, recordings: str, segments: str) -> None:
     """Raises UserError where all that was prepared is gone, and others are there: another folder, most likely."""
-    known = set(state.items[RECORDING].to_pylist())
-    if (
-        len(work.deleted) >= MANY
-        and work.todo
-        and known.isdisjoint(item.recording for item in work.todo)
-        and not (work.kept or work.given_up)
-    ):
+    if len(work.deleted) < MANY or not work.todo or work.kept or work.given_up:
+        return
+    if {item.recording for item in work.todo}.isdisjoint(state.items[RECORDING].to_pylist()):
         raise UserError(
             f"--recordings {recordings}: none of the {len(work.deleted)} recordings that {segments} was made of is "
             f"there, and {len(work.todo)} others are: name another --segments for these, or delete that one first"

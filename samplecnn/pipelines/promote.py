@@ -37,7 +37,7 @@ from samplecnn.contract import (
 from samplecnn.errors import LostRace, RecordingError, UserError
 from samplecnn.evaluation import of_the_model
 from samplecnn.hearing import Hearing
-from samplecnn.labels import Label, LabelSettings, join, read_labels
+from samplecnn.labels import Label, LabelSettings, groups_of, join, read_labels
 from samplecnn.metrics import LEAST_GROUPS
 from samplecnn.model_folder import ModelCard
 from samplecnn.pipelines.grade_few import OneByOne
@@ -262,15 +262,10 @@ def _out_of_fold(place: str, card: ModelCard, flag: str) -> dict[str, _Stated]:
         raise UserError(f"{flag} {place}: {PREDICTIONS_CSV} is damaged ({error!r}): evaluate again") from None
 
 
-def _groups(labels: Sequence[Label]) -> list[list[str]]:
-    """By each column that keeps recordings together."""
-    return [list(column) for column in zip(*((label.group, *label.further) for label in labels), strict=True)]
-
-
 def _enough(labels: Sequence[Label]) -> bool:
     """Are they what is NEEDED?"""
     many = len(labels) >= LEAST_RECORDINGS and len({label.grade for label in labels}) > 1
-    return many and min(len(set(group_R)) for group_R in _groups(labels)) >= LEAST_GROUPS
+    return many and min(len(set(group_R)) for group_R in groups_of(labels)) >= LEAST_GROUPS
 
 
 def _paired(basis: str, labelled: dict[str, Label], heard: dict[str, tuple[_Stated, _Stated]]) -> Comparison | None:
@@ -280,7 +275,7 @@ def _paired(basis: str, labelled: dict[str, Label], heard: dict[str, tuple[_Stat
     if not _enough([labelled[name] for name in names]):
         return None
     candidate_R, current_R = (np.array([heard[name][i].grade for name in names], np.int64) for i in (0, 1))
-    group_CR = _groups([labelled[name] for name in names])
+    group_CR = groups_of([labelled[name] for name in names])
     said = [(labelled[name].mark, heard[name][0].mark, heard[name][1].mark) for name in names]
     marks = None
     if not any(None in three for three in said):
