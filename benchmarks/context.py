@@ -183,7 +183,7 @@ def _segments(
 
 
 def _network(sample_rate: int, settings: FitSettings, seed: int) -> tuple[Hearing, bool]:
-    plan, name = plan_for(SEGMENT_S * sample_rate), NetworkSettings.network
+    plan, name = plan_for(SEGMENT_S * sample_rate), NetworkSettings().network
     starter = starter_for(settings.init, sample_rate, plan)
     attention = settings.attention
     return new_network(name, plan, sample_rate, len(GRADES), DEFAULT_HEAD, starter, seed, attention=attention)

@@ -117,7 +117,7 @@ def run(quick: bool) -> list[Table]:
 
 def published_model(place: str) -> str:
     """The default network, as the starter leaves it."""
-    network_plan, name = plan_for(SETTINGS.segment_samples), NetworkSettings.network
+    network_plan, name = plan_for(SETTINGS.segment_samples), NetworkSettings().network
     starter = starter_for(SHIPPED_STARTER, SETTINGS.sample_rate, network_plan)
     network, _ = new_network(name, network_plan, SETTINGS.sample_rate, len(GRADES), DEFAULT_HEAD, starter, 0)
     card = ModelCard(plan=network_plan, settings=SETTINGS, grades=GRADES)

@@ -31,7 +31,7 @@ from samplecnn.batches import RecordingSet, read_recordings
 from samplecnn.calibration import Heard, calibrate, merged, stated_by_shares
 from samplecnn.contract import FRAME_S, PERFORMER, segments_schema
 from samplecnn.cross_validation import hold_out
-from samplecnn.evaluation import MAJORITY, NETWORKS
+from samplecnn.evaluation import COMPARED, MAJORITY, NETWORKS
 from samplecnn.folds import Split, splits
 from samplecnn.hearing import Hearing, own_threads
 from samplecnn.labels import Label
@@ -56,7 +56,7 @@ CORPORA = {
     # Grades that no segment tells: nothing differs but what takes minutes.
     GLOBAL: CorpusSettings(count=GLOBAL, performers=51, seed=41, faults=",".join(GLOBAL_FAULTS)),
 }
-MODEL, RHYTHM, JOINED = NETWORKS
+MODEL, RHYTHM, JOINED = COMPARED
 FEATURES = {LOG_MEL: log_mel_features, ONSETS: onset_features}
 DEVICE = torch.device("cpu")
 Float64 = npt.NDArray[np.float64]
@@ -150,7 +150,7 @@ def _outcome(trial: Trial, corpus: Generated) -> Outcome:
     own_threads(1)
     recordings, grades = corpus.recordings, len(GRADES)
     columns = [[str(getattr(planned, name)) for planned in corpus.planned] for name in trial.group]
-    grade_R = _shuffled(recordings.grade_R, columns[0], trial.seed) if trial.shuffled else recordings.grade_R
+    grade_R = dealt_anew(recordings.grade_R, columns[0], trial.seed) if trial.shuffled else recordings.grade_R
     recordings = replace(recordings, grade_R=grade_R, groups=tuple(columns[0]))
     parted = splits(grade_R, columns, trial.folds, trial.seed)
     started = time.process_time()
@@ -239,7 +239,7 @@ def _network(trial: Trial) -> tuple[Hearing, bool]:
     return new_network(NETWORKS[trial.grader], plan, rate, grades, trial.head, starter, trial.seed, attention=attention)
 
 
-def _shuffled(grade_R: npt.NDArray[np.int64], group_R: list[str], seed: int) -> npt.NDArray[np.int64]:
+def dealt_anew(grade_R: npt.NDArray[np.int64], group_R: list[str], seed: int) -> npt.NDArray[np.int64]:
     """Each group's grades dealt anew: a performer keeps to one grade, and so does the performer who gets it."""
     names, group = np.unique(np.array(group_R), return_inverse=True)
     first = np.array([grade_R[group == n][0] for n in range(len(names))])

@@ -14,7 +14,8 @@ from samplecnn.flags import flag
 FIRST_WIDTH, INNER_WIDTH, LAST_WIDTH = 128, 256, 512  # channels: the first two blocks, those between, the last
 FILTER_LENGTHS = (2, 3, 4, 5)  # the m of the papers' m^n
 BLOCK_NAMES = ("plain", "se", "res", "rese")  # those of network/blocks.py
-NETWORK_NAMES = ("joined", "samplecnn", "rhythm")  # those of network/joined.py
+DEFAULT_NETWORK = "joined"
+NETWORK_NAMES = (DEFAULT_NETWORK, "samplecnn", "rhythm", "rhythms")  # those of network/joined.py
 HEAD_NAMES = ("cross-entropy", "coral", "corn")  # those of ordinal.py
 LEVELS = 3  # blocks whose maxima a multi-level network concatenates, as published
 LARGEST = 1 << 16  # of a width, pool or filter
@@ -26,9 +27,10 @@ class NetworkSettings:
     """Which member of the family is trained. All of it is part of the model."""
 
     network: str = flag(
-        "joined",
-        "what hears: SampleCNN as published (samplecnn), the rhythm branch (rhythm), or both on the same segments "
-        "(joined)",
+        None,
+        "what hears: SampleCNN as published (samplecnn), the rhythm branch (rhythm), both on the same segments "
+        "(joined), or several rhythm branches that each learn alone (rhythms) (default: joined; where the labels ask "
+        "for --recipe from-nothing, rhythms)",
         choices=NETWORK_NAMES,
     )
     block: str = flag(
@@ -51,6 +53,8 @@ class NetworkSettings:
     )
 
     def __post_init__(self) -> None:
+        if self.network is None:
+            object.__setattr__(self, "network", DEFAULT_NETWORK)
         for name, value, known in (
             ("network", self.network, NETWORK_NAMES),
             ("block", self.block, BLOCK_NAMES),

@@ -58,7 +58,8 @@ Probs = npt.NDArray[np.float64]
 
 MAJORITY = "majority"  # the grader that every other one is held against
 # Of graders that are networks, to the networks' (architecture.NETWORK_NAMES).
-NETWORKS = {"SampleCNN": "samplecnn", "rhythm": "rhythm", "SampleCNN + rhythm": "joined"}
+NETWORKS = {"SampleCNN": "samplecnn", "rhythm": "rhythm", "rhythms": "rhythms", "SampleCNN + rhythm": "joined"}
+COMPARED = ("SampleCNN", "rhythm", "SampleCNN + rhythm")  # beside whatever the model is
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from samplecnn.recipe import FitSettings
 
 log = logging.getLogger(__name__)
 
-# B segments, R recordings, S windows of one recording, O outputs, G grades.
+# B segments, R recordings, S windows of one recording, M members, O outputs, G grades.
 
 # Of the learning rate: at the whole rate SampleCNN forgot what the starter had taught it (docs/ear.md).
 STARTED = 0.1
@@ -135,13 +135,15 @@ def fit(
                 group["lr"] = rate / STARTED if started and group["fresh"] else rate
             share = _shared_batch(train, items, step, settings, lesson, rank, world)
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
-                outputs_BO, attention_B = parallel(share.waveform_BT.to(device), share.key_B)
-            loss = lesson.loss(outputs_BO.float(), attention_B.float(), share)
+                outputs_MBO, attention_B = parallel(share.waveform_BT.to(device), share.key_B)
+            loss_M = torch.stack(
+                [lesson.loss(outputs_BO.float(), attention_B.float(), share) for outputs_BO in outputs_MBO]
+            )
             network.zero_grad()
             # DDP takes the mean over workers.
-            torch.autograd.backward(loss * (world * lesson.together / settings.batch_size))
+            torch.autograd.backward(loss_M.sum() * (world * lesson.together / settings.batch_size))
             optimiser.step()
-            total += loss.detach()
+            total += loss_M.detach().mean()
         train_loss = float(_sum_over_workers(total)) * lesson.together / len(items)
         network.eval()
         checked = _validate(network, valid, lesson, device, rank, world) if valid is not None else None
@@ -188,16 +190,17 @@ def _lesson(settings: FitSettings, head: str) -> Lesson:
 
 
 class _Learning(nn.Module):
-    """outputs_BO and attention_B of a network, in the one pass that DistributedDataParallel asks for."""
+    """outputs_MBO of a network's members and attention_B, in the one pass that DistributedDataParallel asks for."""
 
     def __init__(self, network: Hearing) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, waveform_BT: Tensor, key_B: Tensor) -> tuple[Tensor, Tensor]:
-        outputs_BO, embedding_BE = self.network.hear(waveform_BT, key_B)
+        embedding_BE = self.network.embed(waveform_BT, key_B)
         attention = self.network.attention
-        return outputs_BO, attention(embedding_BE) if attention else outputs_BO.new_zeros(len(outputs_BO))
+        attention_B = attention(embedding_BE) if attention else embedding_BE.new_zeros(len(embedding_BE))
+        return self.network.members(embedding_BE, key_B), attention_B
 
 
 def _data_parallel(network: nn.Module, device: torch.device) -> DistributedDataParallel:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from samplecnn.attention import Attention
 
-# B segments, T samples, O outputs of the head, E embedding.
+# B segments, T samples, M members, O outputs of the head, E embedding.
 
 
 # Of glibc's malloc.h: how much free memory at the end of the heap is kept, and from which size on a block is a mapping
@@ -68,10 +68,16 @@ class Hearing(nn.Module):
         dropped_BE: Tensor = self.dropout(embedding_BE, key_B)
         return dropped_BE
 
+    def members(self, embedding_BE: Tensor, key_B: Tensor | None = None) -> Tensor:
+        """outputs_MBO: what each of those that make up the network says by itself. In training each is charged for its
+        own. Most networks are one."""
+        outputs_BO: Tensor = self.head(self.dropped(embedding_BE, key_B))
+        return outputs_BO.unsqueeze(0)
+
     def hear(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """outputs_BO, and embedding_BE before dropout."""
+        """outputs_BO, the mean over members, and embedding_BE before dropout."""
         embedding_BE = self.embed(waveform_BT, key_B)
-        return self.head(self.dropped(embedding_BE, key_B)), embedding_BE
+        return self.members(embedding_BE, key_B).mean(dim=0), embedding_BE
 
     def forward(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
         """outputs_BO."""

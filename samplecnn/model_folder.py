@@ -26,7 +26,7 @@ from torch import Tensor
 
 import samplecnn
 from samplecnn import contract
-from samplecnn.architecture import NETWORK_NAMES, NetworkSettings, Plan, plan_from_json
+from samplecnn.architecture import DEFAULT_NETWORK, NETWORK_NAMES, Plan, plan_from_json
 from samplecnn.contract import CURRENT, MODEL_FILE, TRAINED_ON_FILE, WEIGHTS_FILE
 from samplecnn.errors import JobError, LostRace, UserError, one_line
 from samplecnn.hearing import Hearing
@@ -91,7 +91,7 @@ class ModelCard:
     plan: Plan
     settings: SegmentSettings
     grades: tuple[str, ...]
-    network: str = NetworkSettings.network
+    network: str = DEFAULT_NETWORK
     attention: bool = False
     head: str = DEFAULT_HEAD
     merge: str = DEFAULT_MERGE

@@ -24,13 +24,13 @@ from scipy.stats import norm
 from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
-from samplecnn.architecture import NETWORK_NAMES, Plan, plan_from_json
+from samplecnn.architecture import Plan, plan_from_json
 from samplecnn.contract import STARTER_FILE, STARTER_WEIGHTS
 from samplecnn.errors import UserError, one_line
 from samplecnn.hearing import Hearing
-from samplecnn.network.joined import RHYTHM_EMBEDDING, Joined, RhythmNetwork, build
+from samplecnn.network.joined import RHYTHM_EMBEDDING, Joined, RhythmNetwork, Rhythms, build
 from samplecnn.ordinal import HEADS, SharedWeight
-from samplecnn.recipe import NO_STARTER, SHIPPED_STARTER
+from samplecnn.recipe import BRANCHES, NO_STARTER, SHIPPED_STARTER
 from samplecnn.segments import SegmentSettings
 from samplecnn.store import open_store
 from samplecnn.untrusted import read_json
@@ -118,7 +118,7 @@ def start(network: Hearing, starter: Starter, head: str, grades: int) -> bool:
         parts: dict[str, nn.Module] = {"samplecnn": network.samplecnn, "rhythm": network.rhythm}
         direction = directions.get("joined") or _of_one_branch(directions, network)
     else:
-        name = "rhythm" if isinstance(network, RhythmNetwork) else "samplecnn"
+        name = {RhythmNetwork: "rhythm", Rhythms: "rhythms"}.get(type(network), "samplecnn")
         if name not in directions:
             log.warning("the starter has not taught %s: it starts from nothing", name)
             return False
@@ -250,7 +250,7 @@ def load_starter(place: str) -> Starter:
 
 def _require_fit(card: StarterCard, weights: Mapping[str, Tensor]) -> None:
     """Raises ValueError unless directions and weights are numbers of the shapes that the networks have."""
-    if not card.directions.keys() & {"samplecnn", "rhythm"} or card.directions.keys() - set(NETWORK_NAMES):
+    if not card.directions.keys() & set(BRANCHES) or card.directions.keys() - {*BRANCHES, "joined"}:
         raise ValueError(f"directions of {', '.join(card.directions) or 'nothing'}")
     for name, direction in card.directions.items():
         with torch.device("meta"):  # no memory: a card may ask for any amount of it

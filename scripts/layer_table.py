@@ -32,6 +32,13 @@ class TableSettings:
             raise UserError(f"--classes {self.classes}: choose 2 or more")
 
 
+BESIDE = {
+    "joined": "joined with the rhythm branch",
+    "rhythm": "the rhythm branch alone",
+    "rhythms": "several rhythm branches",
+}
+
+
 def main() -> int:
     args = Flags(__doc__).settings(TableSettings, NetworkSettings).parse()
     asked = args.build(TableSettings)
@@ -56,8 +63,7 @@ def main() -> int:
         print(f"| {row.layer} | {row.kernel} | {row.stride} | {shape} | {row.parameters:,} | {heard} |")
     print(f"\n{parameter_count(network):,} trainable parameters")
     if settings.network != "samplecnn":
-        told = "joined with the rhythm branch" if settings.network == "joined" else "the rhythm branch alone"
-        print(f"{told}: {parameter_count(chosen):,} trainable parameters")
+        print(f"{BESIDE[settings.network]}: {parameter_count(chosen):,} trainable parameters")
     return 0
 
 

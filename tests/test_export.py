@@ -74,7 +74,9 @@ def test_the_exported_network_says_what_pytorch_says(head, block, multi_level):
     _agrees(session, card, network)
 
 
-@pytest.mark.parametrize(("name", "attention"), [("joined", False), ("rhythm", False), ("joined", True)])
+@pytest.mark.parametrize(
+    ("name", "attention"), [("joined", False), ("rhythm", False), ("rhythms", False), ("joined", True)]
+)
 def test_the_exported_rhythm_branch_and_attention_say_what_pytorch_says(name, attention):
     card, network = _model("cross-entropy", "plain", name=name, attention=attention)
     session = onnxruntime.InferenceSession(onnx_bytes(card, network), providers=["CPUExecutionProvider"])

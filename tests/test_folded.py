@@ -29,7 +29,12 @@ def _network(name: str, block: str = "plain", attention: bool = False) -> Hearin
     return network.eval()
 
 
-CASES = [*(("samplecnn", block) for block in BLOCK_NAMES), ("rhythm", "plain"), ("joined", "rese")]
+CASES = [
+    *(("samplecnn", block) for block in BLOCK_NAMES),
+    ("rhythm", "plain"),
+    ("rhythms", "plain"),
+    ("joined", "rese"),
+]
 
 
 @pytest.mark.parametrize(("name", "block"), CASES)

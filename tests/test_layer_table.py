@@ -26,6 +26,7 @@ def test_the_papers_network_is_printed_with_its_parameters():
     [
         ("joined", "joined with the rhythm branch: 1,287,995 trainable parameters"),
         ("rhythm", "the rhythm branch alone: 34,107 trainable parameters"),
+        ("rhythms", "several rhythm branches: 170,535 trainable parameters"),
     ],
 )
 def test_a_last_line_counts_the_rhythm_branch(name, line):

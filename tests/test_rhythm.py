@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samplecnn.architecture import plan_for
 from samplecnn.fit import fit
-from samplecnn.network.joined import RhythmNetwork
+from samplecnn.network.joined import RHYTHM_STREAM, RhythmNetwork, Rhythms, build
 from samplecnn.recipe import FitSettings
 from samplecnn.rhythm import (
     EPSILON,
@@ -190,3 +191,25 @@ def test_a_rhythm_network_learns_to_tell_regular_clicks_from_irregular_ones(beat
     reports = list(fit(_network(), learn, held, QUICK, seed=0, device=torch.device("cpu")))
     assert reports[-1].train_loss < 0.4
     assert max(report.valid_accuracy for report in reports) >= 0.9
+
+
+def test_each_of_several_branches_learns_as_if_it_were_alone(beaten):
+    learn, _ = beaten
+    several = build("rhythms", plan_for(PULSES.segment_samples), PULSES.sample_rate, 2, seed=0)
+    assert isinstance(several, Rhythms)
+    alone = RhythmNetwork(PULSES.segment_samples, PULSES.sample_rate, 2, stream=RHYTHM_STREAM + 3)
+    alone.load_state_dict(several.branches[3].state_dict())
+    short = FitSettings(epochs=2, crops=4, init="none")
+    for network in (several, alone):
+        list(fit(network, learn, None, short, seed=0, device=torch.device("cpu")))
+    for name, weight in alone.state_dict().items():
+        torch.testing.assert_close(several.branches[3].state_dict()[name], weight, msg=name)
+
+
+def test_several_branches_say_their_mean_and_no_two_are_alike():
+    several = build("rhythms", plan_for(PULSES.segment_samples), PULSES.sample_rate, 2, seed=0).eval()
+    waveform_BT = torch.randn(3, PULSES.segment_samples, generator=torch.Generator().manual_seed(0))
+    by_each_MBO = torch.stack([branch(waveform_BT) for branch in several.branches])
+    torch.testing.assert_close(several(waveform_BT), by_each_MBO.mean(dim=0))
+    assert by_each_MBO.std(dim=0).min() > 1e-3
+    assert several.embed(waveform_BT).shape == (3, several.embedding)

@@ -251,6 +251,7 @@ def test_a_network_that_the_starter_has_not_taught_is_left_as_it_is(tmp_path, ca
         (("rhythm",), "rhythm", True),
         (("rhythm",), "joined", False),
         (("rhythm",), "samplecnn", False),
+        (("rhythm",), "rhythms", False),
     ],
 )
 def test_a_network_counts_as_started_only_where_all_of_it_was_taught(tmp_path, taught, name, whole):

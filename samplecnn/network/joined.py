@@ -1,4 +1,6 @@
-"""Two ways of hearing on one waveform: the rhythm branch as a network of its own, and joined with SampleCNN."""
+"""Ways of hearing on one waveform: the rhythm branch by itself, several of it, and joined with SampleCNN."""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from samplecnn.rhythm import Rhythm
 
 RHYTHM_EMBEDDING = 64
 RHYTHM_DROPOUT = 0.2
+MEMBERS = 5
 RHYTHM_STREAM = 1 << 16  # apart from the streams of SampleCNN's dropouts, which count from 0
 
 
@@ -44,6 +47,8 @@ def _build(name: str, plan: Plan, sample_rate: int, grades: int, head: str, seed
         return Joined(plan, sample_rate, grades, head, seed)
     if name == "rhythm":
         return RhythmNetwork(plan.segment_samples, sample_rate, grades, head, seed)
+    if name == "rhythms":
+        return Rhythms(plan.segment_samples, sample_rate, grades, head, seed)
     assert name == "samplecnn", f"{name!r} is none of {NETWORK_NAMES}"
     return SampleCNN(plan, grades, head, seed)
 
@@ -52,22 +57,65 @@ class RhythmNetwork(Hearing):
     """The rhythm branch alone: rhythm.Rhythm, one layer, dropout, a head.
 
     waveform_BT: float32, mono, T = segment_samples at sample_rate, level normalised once per recording. seed: of the
-    start weights (He-uniform), but for the filters, which start as windowed cosines.
+    start weights (He-uniform), but for the filters, which start as windowed cosines; stream: of its dropout.
+    """
+
+    def __init__(
+        self,
+        segment_samples: int,
+        sample_rate: int,
+        grades: int,
+        head: str = DEFAULT_HEAD,
+        seed: int = 0,
+        *,
+        stream: int = RHYTHM_STREAM,
+    ) -> None:
+        super().__init__()
+        self.segment_samples, self.embedding = segment_samples, RHYTHM_EMBEDDING
+        self.rhythm = Rhythm(sample_rate)
+        self.hidden = nn.Linear(Rhythm.EMBEDDING, RHYTHM_EMBEDDING)
+        self.dropout = KeyedDropout(RHYTHM_DROPOUT, stream)
+        self.head = HEADS[head].layer(RHYTHM_EMBEDDING, grades)
+        he_uniform(self, seed)
+
+    def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
+        return relu(self.hidden(self.rhythm(waveform_BT)))
+
+
+class Rhythms(Hearing):
+    """Several rhythm branches, each learning alone from a start of its own; the network says the mean of their outputs.
+
+    Where little is to be learnt from, half of what a network says beyond the playing is its own, and the next one says
+    something else (docs/rated-playing.md). embedding: theirs, one after another.
     """
 
     def __init__(
         self, segment_samples: int, sample_rate: int, grades: int, head: str = DEFAULT_HEAD, seed: int = 0
     ) -> None:
         super().__init__()
-        self.segment_samples, self.embedding = segment_samples, RHYTHM_EMBEDDING
-        self.rhythm = Rhythm(sample_rate)
-        self.hidden = nn.Linear(Rhythm.EMBEDDING, RHYTHM_EMBEDDING)
-        self.dropout = KeyedDropout(RHYTHM_DROPOUT, RHYTHM_STREAM)
-        self.head = HEADS[head].layer(RHYTHM_EMBEDDING, grades)
-        he_uniform(self, seed)
+        self.segment_samples, self.embedding = segment_samples, MEMBERS * RHYTHM_EMBEDDING
+        self.branches = nn.ModuleList(
+            RhythmNetwork(segment_samples, sample_rate, grades, head, stream=RHYTHM_STREAM + member)
+            for member in range(MEMBERS)
+        )
+        he_uniform(self, seed)  # from one generator, so that no two are alike
 
     def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
-        return relu(self.hidden(self.rhythm(waveform_BT)))
+        return torch.cat([branch.embed(waveform_BT, key_B) for branch in self._branches()], dim=1)
+
+    def members(self, embedding_BE: Tensor, key_B: Tensor | None = None) -> Tensor:
+        width = RHYTHM_EMBEDDING  # slices, as in Joined
+        return torch.cat(
+            [
+                branch.members(embedding_BE[:, member * width : (member + 1) * width], key_B)
+                for member, branch in enumerate(self._branches())
+            ]
+        )
+
+    def _branches(self) -> Iterator[RhythmNetwork]:
+        for branch in self.branches:
+            assert isinstance(branch, RhythmNetwork)
+            yield branch
 
 
 class Joined(Hearing):
