@@ -22,7 +22,7 @@ MODULES = (
 )
 SLOW = (
     *("chance", "choose_model", "context", "ear", "growth", "half_precision", "held_out_faults", "honesty", "margin"),
-    *("messages", "risk", "sample_rates", "train_job", "unlabelled"),
+    *("messages", "risk", "sample_rates", "starting", "train_job", "unlabelled"),
 )
 BY_HAND = (
     "gpu",

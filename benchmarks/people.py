@@ -1,9 +1,11 @@
 """Real pianists rated by people: how near do grades and marks come to what these people agree on?
 
 Question: takes of players never heard, in music that other players' recordings are known of, by what `train` does by
-default on rated excerpts and takes together (grades and marks), without and with the piece given (set_pieces.py); the
-same where nothing is held back to end training (`--train-on-all`); and by the rhythm branch alone from nothing, by the
-recipe of earlier trials on these players (`--network rhythm --recipe set-pieces`).
+default on rated excerpts and takes together (grades and marks), without and with the piece given (set_pieces.py): each
+fold's labels choose between the starter and a start from nothing (starting.py). The same where each performance is
+learnt from on a second piano too, in rooms and at other levels; the starter whatever the labels show (`--recipe
+modern`), and with nothing held back to end training (`--train-on-all`); one rhythm branch instead of several
+(`--network rhythm --recipe from-nothing`).
 Another piano: the same held-out takes, played by a sampled piano that nothing was learnt from. Music never heard: all
 of a work held out.
 Baselines: rhythm and log-mel statistics with logistic regression, the piece given to them likewise. Ceiling: a grader
@@ -15,8 +17,9 @@ the recordings learnt from; what was changed after a first look stands in docs/r
     make bench-people PERCEPIANO=folder      (or python -m benchmarks.people FOLDER --work WORK)
 
 FOLDER holds takes/, takes.csv, excerpts/ and excerpts.csv. What is rendered and prepared is kept in WORK, and what a
-fold said too: the same command goes on where it was stopped (after a change of the code begin with another WORK). An
-hour a seed on two cores; --quick tries half the takes for an epoch.
+fold said too: the same command goes on where it was stopped (after a change of the code begin with another WORK).
+Hours a seed on two cores, most of them of --recipe modern and of the second piano: --graders names those to try,
+and --players-only holds out no works. --quick tries half the takes for an epoch.
 """
 
 import argparse
@@ -45,31 +48,36 @@ from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.baselines import LOG_MEL, ONSETS, held_out_logistic
 from samplecnn.batches import RecordingSet, read_recordings
 from samplecnn.contract import GRADE, MARK, PERFORMER, PIECE, RECORDING, TAKE
-from samplecnn.cross_validation import hold_out
+from samplecnn.cross_validation import hold_out, said_by_starter
 from samplecnn.folds import Split, splits
 from samplecnn.hearing import own_threads
 from samplecnn.labels import LabelSettings, read_labels
 from samplecnn.marks import GivenMarks, told
 from samplecnn.merge import Merged, expected_score
 from samplecnn.metrics import evaluate_marks, kappa
-from samplecnn.performances.midi import RenderSettings, plan_renderings, render_recordings
+from samplecnn.performances.instrument import ROOMS
+from samplecnn.performances.midi import NO_ROOM, RenderSettings, plan_renderings, render_recordings
 from samplecnn.pipelines.prepare import prepare
 from samplecnn.pipelines.runtime import ray_session
-from samplecnn.recipe import SET_PIECES, FitSettings
+from samplecnn.recipe import FROM_NOTHING, FROM_NOTHING_NETWORK, FitSettings, Way
 from samplecnn.segment_folder import open_segments
 from samplecnn.segments import SegmentSettings
 from samplecnn.set_pieces import beside, fit_shifts, log_odds_of_shares
 from samplecnn.starter import new_network, starter_for
+from samplecnn.starting import MOST_HEARD, hearing_of, is_deaf
 
 WORK = "work"
 FOLDS = {PERFORMER: 7, WORK: 4}  # of 14 players, of 4 works
 RELIABILITY = 0.79  # of a take's mark: two halves of its raters, stepped up to all of them
-KNOWN, OTHER = "fluidr3", "timgm"  # pianos
-TAKES, EXCERPTS, ELSEWHERE = "takes/", "excerpts/", "elsewhere/"  # folders of recordings; the last on the other piano
+KNOWN, SECOND, OTHER = "fluidr3", "musescore", "timgm"  # pianos
+# Folders of recordings: on the known piano, on the other one, and on the second one in rooms.
+TAKES, EXCERPTS, ELSEWHERE, IN_ROOMS = "takes/", "excerpts/", "elsewhere/", "second/"
+LEVELS = ("6", "12", "18")  # dB below full gain, in rooms, which add to it
 QUICK_STEP = 2  # every other take
 LEAST_SCORE = 1e-6  # 0 has no odds
-MODEL, ON_ALL, SCRATCH = "default", "default, --train-on-all", "rhythm from nothing, --train-on-all"
-NETWORKS = (MODEL, ON_ALL, SCRATCH)
+DEFAULT, TWO_PIANOS, ONE_BRANCH = "default", "default, two pianos", "one rhythm branch"
+STARTED, ON_ALL = "--recipe modern", "--recipe modern --train-on-all"
+NETWORKS = (DEFAULT, TWO_PIANOS, ONE_BRANCH, STARTED, ON_ALL)
 GRADERS = (*NETWORKS, ONSETS, LOG_MEL)
 Float64 = npt.NDArray[np.float64]
 Said = dict[str, list[float]]  # probabilities, [G], by the recording's name
@@ -93,6 +101,8 @@ def main() -> None:
     parser.add_argument("--work", default=os.path.join(tempfile.gettempdir(), "samplecnn-people"))
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
     parser.add_argument("--rate", type=int, default=500, help="Hz (default: 500)")
+    parser.add_argument("--graders", nargs="+", choices=GRADERS, default=GRADERS, metavar="NAME", help="default: all")
+    parser.add_argument("--players-only", action="store_true", help="hold out no works")
     parser.add_argument("--quick", action="store_true", help="does it run? (its figures mean nothing)")
     args = parser.parse_args()
     rows = recordings_of(args.percepiano, args.work, args.quick)
@@ -103,14 +113,15 @@ def main() -> None:
     folds = [
         Fold(segments, grader, by, number, seed, args.quick)
         for seed in seeds
-        for by, count in FOLDS.items()
-        for grader in GRADERS
-        for number in range(count)
+        for by in FOLDS
+        if by == PERFORMER or not args.players_only
+        for grader in args.graders
+        for number in range(FOLDS[by])
     ]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
         said = dict(zip(folds, pool.map(partial(_said, rows, args.work), folds), strict=True))
     table = []
-    for grader in GRADERS:
+    for grader in args.graders:
         scores = [
             scores_of(rows, {f: said[f] for f in folds if (f.grader, f.seed) == (grader, seed)}) for seed in seeds
         ]
@@ -142,16 +153,23 @@ def recordings_of(percepiano: str, work: str, quick: bool) -> list[dict[str, str
     """Render what is not there yet; a row a recording: recording, grade, mark, performer, work, piece: of a take the
     music that other players' takes of that number hold too, of an excerpt the work (marks of takes and excerpts were
     not made together)."""
-    found = []
-    for folder, source, piano in ((TAKES, "takes", KNOWN), (EXCERPTS, "excerpts", KNOWN), (ELSEWHERE, "takes", OTHER)):
+    found, rooms = [], (NO_ROOM, *ROOMS)
+    in_rooms = [RenderSettings(pianos=SECOND, rooms=room, levels=LEVELS[n % 3]) for n, room in enumerate(rooms)]
+    for folder, source, ways in (
+        (TAKES, "takes", [RenderSettings(pianos=KNOWN)]),
+        (EXCERPTS, "excerpts", [RenderSettings(pianos=KNOWN)]),
+        (ELSEWHERE, "takes", [RenderSettings(pianos=OTHER)]),
+        (IN_ROOMS + TAKES, "takes", in_rooms),
+        (IN_ROOMS + EXCERPTS, "excerpts", in_rooms),
+    ):
         table = os.path.join(percepiano, f"{source}.csv")
         rows = list(csv.DictReader(Path(table).read_text(encoding="utf-8-sig").splitlines()))
         if quick:
             rows = [] if source == "excerpts" else rows[::QUICK_STEP]
-        if not rows:
-            continue
-        plan = plan_renderings(os.path.join(percepiano, source), rows, table, RenderSettings(pianos=piano))
-        render_recordings(os.path.join(work, "recordings", folder), plan)
+        for n, settings in enumerate(ways):
+            if dealt := rows[n :: len(ways)]:
+                plan = plan_renderings(os.path.join(percepiano, source), dealt, table, settings)
+                render_recordings(os.path.join(work, "recordings", folder), plan)
         for row in rows:
             name = folder + os.path.splitext(row[RECORDING])[0] + ".flac"
             piece = row[PIECE] + (" excerpts" if source == "excerpts" else f" take {row[TAKE]}")
@@ -186,7 +204,9 @@ def _said(rows: list[dict[str, str]], work: str, fold: Fold) -> tuple[Said, Said
         recordings = _read(fold.segments, rows, own)
         split = split_of(rows, recordings.names, fold)
         said = (
-            _by_network(recordings, split, fold) if fold.grader in NETWORKS else _by_features(recordings, split, fold)
+            _by_network(recordings, split, rows, fold)
+            if fold.grader in NETWORKS
+            else _by_features(recordings, split, fold)
         )
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_suffix(f".{os.getpid()}")
@@ -196,11 +216,18 @@ def _said(rows: list[dict[str, str]], work: str, fold: Fold) -> tuple[Said, Said
 
 
 def split_of(rows: Sequence[Mapping[str, str]], names: Sequence[str], fold: Fold) -> Split:
-    """Nothing is learnt from the other piano."""
+    """Nothing is learnt from the other piano; from the second one by whom asks for it, of the players learnt from."""
     by_name = {row[RECORDING]: row for row in rows}
-    grade_R = np.array(["CBA".index(by_name[name][GRADE]) for name in names])
-    split = splits(grade_R, [[by_name[name][fold.by] for name in names]], FOLDS[fold.by], fold.seed)[fold.number]
-    return Split(split.learn_R & np.array([not name.startswith(ELSEWHERE) for name in names]), split.held_R)
+    at = [i for i, name in enumerate(names) if not name.startswith(IN_ROOMS)]
+    grade_R = _grades(rows, [names[i] for i in at])
+    parted = splits(grade_R, [[by_name[names[i]][fold.by] for i in at]], FOLDS[fold.by], fold.seed)[fold.number]
+    learn_R, held_R = np.zeros((2, len(names)), np.bool_)
+    held_R[at] = parted.held_R
+    learn_R[at] = parted.learn_R & np.array([not names[i].startswith(ELSEWHERE) for i in at])
+    if fold.grader == TWO_PIANOS:
+        known = {by_name[names[i]][fold.by] for i in np.flatnonzero(learn_R).tolist()}
+        learn_R |= [name.startswith(IN_ROOMS) and by_name[name][fold.by] in known for name in names]
+    return Split(learn_R, held_R)
 
 
 def _by_features(recordings: RecordingSet, split: Split, fold: Fold) -> tuple[Said, Said]:
@@ -213,17 +240,16 @@ def _by_features(recordings: RecordingSet, split: Split, fold: Fold) -> tuple[Sa
     return held, learnt
 
 
-def _by_network(recordings: RecordingSet, split: Split, fold: Fold) -> tuple[Said, Said]:
-    fit, settings = FitSettings(train_on_all=fold.grader == ON_ALL), NetworkSettings()
-    if fold.grader == SCRATCH:
-        fit = FitSettings(recipe=SET_PIECES)
-        settings = NetworkSettings(network="rhythm")
+def _by_network(
+    recordings: RecordingSet, split: Split, rows: Sequence[Mapping[str, str]], fold: Fold
+) -> tuple[Said, Said]:
+    learn = np.flatnonzero(split.learn_R)
+    settings, fit = _way(recordings.subset(learn), rows, fold)
     if fold.quick:
         fit = replace(fit, epochs=1)
     rate, plan = recordings.settings.sample_rate, plan_for(recordings.settings.segment_samples)
     starter = starter_for(fit.init, rate, plan)
     network, started = new_network(settings.network, plan, rate, 3, settings.head, starter, fold.seed)
-    learn = np.flatnonzero(split.learn_R)
     done = hold_out(
         network,
         recordings,
@@ -241,6 +267,26 @@ def _by_network(recordings: RecordingSet, split: Split, fold: Fold) -> tuple[Sai
         for heard in (done.heard, done.beside)
     )
     return held, learnt
+
+
+def _way(learn: RecordingSet, rows: Sequence[Mapping[str, str]], fold: Fold) -> Way:
+    """How the network is trained on what a fold learns from."""
+    asked = Way(NetworkSettings(), FitSettings(train_on_all=fold.grader == ON_ALL))
+    otherwise = Way(NetworkSettings(network=FROM_NOTHING_NETWORK), FitSettings(recipe=FROM_NOTHING))
+    if fold.grader == ONE_BRANCH:
+        return otherwise._replace(network=NetworkSettings(network="rhythm"))
+    starter = starter_for(asked.fit.init, learn.settings.sample_rate, plan_for(learn.settings.segment_samples))
+    if fold.grader in (STARTED, ON_ALL) or starter is None:
+        return asked
+    piece = {row[RECORDING]: row[PIECE] for row in rows}
+    told = learn.subset(range(0, len(learn), -(-len(learn) // MOST_HEARD)))
+    hearing = hearing_of(
+        said_by_starter(starter, told, asked.network, 3),
+        told.ranks(range(len(told))).astype(np.float64),
+        [piece[name] for name in told.names],
+        [told.groups],
+    )
+    return otherwise if is_deaf(hearing) else asked
 
 
 @dataclass(frozen=True)
@@ -319,7 +365,7 @@ def judged(rows: Sequence[dict[str, str]], scores: Scores, seed: int) -> tuple[s
     plain = stated_at_shares(given, plain_T, parted[PERFORMER])
     by_piece = stated_at_shares(given, given_T, parted[PERFORMER])
     elsewhere = stated_at_shares(given, given_T, parted[PERFORMER], elsewhere_T)
-    unheard = stated_at_shares(given, unheard_T, parted[WORK])
+    unheard = stated_at_shares(given, unheard_T, parted[WORK]) if parted[WORK] else None
     return (
         kappa_over(given, plain, players, seed),
         kappa_over(given, by_piece, players, seed),
@@ -328,7 +374,7 @@ def judged(rows: Sequence[dict[str, str]], scores: Scores, seed: int) -> tuple[s
         str(marks.spearman),
         kappa_over(given, elsewhere, players, seed),
         float(np.corrcoef(given_T, elsewhere_T)[0, 1]),
-        kappa_over(given, unheard, alone, seed),
+        kappa_over(given, unheard, alone, seed) if unheard is not None else "not run",
     )
 
 

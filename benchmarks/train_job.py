@@ -27,10 +27,10 @@ from samplecnn.fit import fit
 from samplecnn.hearing import own_threads
 from samplecnn.labels import LabelSettings
 from samplecnn.performances.corpus import GRADES, CorpusSettings, labels_csv, plan_corpus, write_corpus
-from samplecnn.pipelines.labelled import labelled
+from samplecnn.pipelines.labelled import labelled, recording_set
 from samplecnn.pipelines.prepare import prepare
 from samplecnn.pipelines.runtime import ray_session
-from samplecnn.pipelines.train import recording_set, train
+from samplecnn.pipelines.train import train
 from samplecnn.recipe import NO_STARTER, SHIPPED_STARTER, FitSettings
 from samplecnn.segments import SegmentSettings
 from samplecnn.starter import new_network, starter_for

@@ -14,7 +14,7 @@ from samplecnn.architecture import NetworkSettings
 from samplecnn.evaluation import EvaluationSettings
 from samplecnn.flags import Flags, run
 from samplecnn.labels import LabelSettings
-from samplecnn.recipe import FitSettings
+from samplecnn.recipe import FitSettings, ways_of
 from samplecnn.report.settings import NO_REPORT, Sources
 
 
@@ -28,6 +28,7 @@ def main() -> int:
     )
     from samplecnn.pipelines.evaluate import evaluate  # after parsing: --help need not wait for Ray
 
+    asked, otherwise = ways_of(args)
     print(
         evaluate(
             args.segments,
@@ -35,8 +36,8 @@ def main() -> int:
             args.evaluation,
             args.build(LabelSettings),
             args.build(EvaluationSettings),
-            args.build(NetworkSettings),
-            args.build(FitSettings),
+            *asked,
+            otherwise=otherwise,
             seed=args.seed,
             workers=args.workers,
         )

@@ -13,7 +13,7 @@ the same flags, found it right to be, and gives no grade where it is too little 
 from samplecnn.architecture import NetworkSettings
 from samplecnn.flags import Flags, run
 from samplecnn.labels import LabelSettings
-from samplecnn.recipe import FitSettings
+from samplecnn.recipe import FitSettings, ways_of
 from samplecnn.report.settings import NO_REPORT, Sources
 
 
@@ -27,14 +27,15 @@ def main() -> int:
     args = flags.common("workers", "seed").parse()
     from samplecnn.pipelines.train import train  # after parsing: --help need not wait for Ray
 
+    asked, otherwise = ways_of(args)
     print(
         train(
             args.segments,
             args.labels,
             args.model,
             args.build(LabelSettings),
-            args.build(NetworkSettings),
-            args.build(FitSettings),
+            *asked,
+            otherwise=otherwise,
             seed=args.seed,
             evaluation=args.evaluation,
             workers=args.workers,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.batches import RecordingSet, held_back
 from samplecnn.calibration import Heard
 from samplecnn.fit import fit
@@ -22,8 +23,10 @@ from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
 from samplecnn.merge import MergeRule, SegmentOutputs
 from samplecnn.merging import Merging, attention_beside, by_the_mean, enough, learn_to_merge, too_few
+from samplecnn.network.folded import folded
 from samplecnn.ordinal import HEADS
 from samplecnn.recipe import FitSettings
+from samplecnn.starter import Starter, new_network
 from samplecnn.tempo import course_of
 
 log = logging.getLogger(__name__)
@@ -133,8 +136,13 @@ def _segments(
     """What a network says of the recordings for which it has numbers, and their ranks and groups."""
     heard = {i: listen(network, recordings, i, device) for i in range(len(recordings))}
     told = {i: one for i, one in heard.items() if one}
-    segments_R = [one.segments(HEADS[head].probs(torch.from_numpy(one.outputs_SO)).numpy()) for one in told.values()]
+    segments_R = [one.segments(_probs(one, head)) for one in told.values()]
     return segments_R, recordings.ranks(list(told)).astype(np.float64), [recordings.groups[i] for i in told]
+
+
+def _probs(heard: Heard, head: str) -> npt.NDArray[np.float64]:
+    probs_SG: npt.NDArray[np.float64] = HEADS[head].probs(torch.from_numpy(heard.outputs_SO)).numpy()
+    return probs_SG
 
 
 def _by(rule: MergeRule, heard: Heard | None) -> Heard | None:
@@ -150,3 +158,13 @@ def listen(network: Hearing, recordings: RecordingSet, i: int, device: torch.dev
     course_C = course_of(waveform_T, recordings.active_RF[i], gain, recordings.settings.sample_rate)
     attention_S = said.attention_S.double().numpy()
     return Heard(said.outputs_SO.numpy(), windows.activity_S, windows.start_s, course_C, attention_S)
+
+
+def said_by_starter(
+    starter: Starter, recordings: RecordingSet, settings: NetworkSettings, grades: int
+) -> list[SegmentOutputs | None]:
+    """What the starter as it is makes of each recording; None where it gives no numbers."""
+    rate, plan = recordings.settings.sample_rate, plan_for(recordings.settings.segment_samples, settings)
+    network = folded(new_network(settings.network, plan, rate, grades, settings.head, starter, seed=0)[0])
+    heard_R = [listen(network, recordings, i, torch.device("cpu")) for i in range(len(recordings))]
+    return [one.segments(_probs(one, settings.head)) if one else None for one in heard_R]

@@ -89,9 +89,10 @@ class _Parser(argparse.ArgumentParser):
 class Args(argparse.Namespace):
     """The parsed flags; places and common flags are attributes."""
 
-    def build(self, settings: type[S]) -> S:
-        """The settings object of this class. Raises UserError where its values contradict each other."""
-        return settings(**{f.name: getattr(self, f.name) for f in _flag_fields(settings)})
+    def build(self, settings: type[S], **instead: Any) -> S:
+        """The settings object of this class. instead: values that the flags have not. Raises UserError where its values
+        contradict each other."""
+        return settings(**{f.name: getattr(self, f.name) for f in _flag_fields(settings)} | instead)
 
 
 class Flags:

@@ -25,6 +25,7 @@ from samplecnn.merge import (
     MergeRule,
     SegmentOutputs,
     Spread,
+    expected_score,
     moved_along,
 )
 from samplecnn.metrics import LEAST_GROUPS, beyond_chance
@@ -98,18 +99,35 @@ def learn_to_merge(segments_R: Sequence[SegmentOutputs], rank_R: Float64, group_
     parted = _parted(np.rint(rank_R).astype(np.int64), group_R, seed) if enough(group_R) else []
     if not parted:
         return too_few(group_R)
-    gain_R = np.zeros(len(segments_R))
-    asked: tuple[Sequence[str] | None, ...] = ((), None)  # nothing beside the mean, and everything
-    for split in parted:
-        learn, held = np.flatnonzero(split.learn_R).tolist(), np.flatnonzero(split.held_R).tolist()
-        rules = [fit_rule(Course(), [segments_R[i] for i in learn], rank_R[learn], free) for free in asked]
-        plain_R, course_R = (_losses(rule, [segments_R[i] for i in held], rank_R[held]) for rule in rules)
-        gain_R[held] = plain_R - course_R
+    plain_RG, course_RG = (_out_of_fold(segments_R, rank_R, parted, free) for free in ((), None))
+    gain_R = _nats(plain_RG, rank_R) - _nats(course_RG, rank_R)
     found = {DEFAULT_MERGE: Mean(), COURSE: fit_rule(Course(), segments_R, rank_R)}
     told = f"{gain_R.mean():+.3f} nats a recording over {groups} groups that it had not heard"
     if beyond_chance(gain_R, group_R):
         return Merging(found, COURSE, f"the course of the recording beside the mean ({told})")
     return replace(by_the_mean(f"the course of the recording adds nothing sure ({told})"), rules=found)
+
+
+def scores_out_of_fold(
+    segments_R: Sequence[SegmentOutputs], rank_R: Float64, group_R: list[str], seed: int
+) -> Float64 | None:
+    """The score of each recording by course, fitted without its group; None where groups cannot be parted."""
+    parted = _parted(np.rint(rank_R).astype(np.int64), group_R, seed)
+    if not parted:
+        return None
+    return np.array([expected_score(probs_G) for probs_G in _out_of_fold(segments_R, rank_R, parted, None)])
+
+
+def _out_of_fold(
+    segments_R: Sequence[SegmentOutputs], rank_R: Float64, parted: Sequence[Split], free: Sequence[str] | None
+) -> Float64:
+    """What course says of recordings that it was not fitted on, [R, G]; free: as of fit_rule."""
+    probs: dict[int, Float64] = {}
+    for split in parted:
+        learn, held = np.flatnonzero(split.learn_R).tolist(), np.flatnonzero(split.held_R).tolist()
+        rule = fit_rule(Course(), [segments_R[i] for i in learn], rank_R[learn], free)
+        probs |= {i: _probs(rule, segments_R[i]) for i in held}
+    return np.stack([probs[i] for i in range(len(segments_R))])
 
 
 def attention_beside(

@@ -62,7 +62,7 @@ _MODERN = Recipe(stages=1, optimiser=_adamw, rate=warm_up_and_cosine)
 
 OPTIMISERS: dict[str, Recipe] = {
     "modern": _MODERN,
-    "set-pieces": _MODERN,
+    "from-nothing": _MODERN,
     "paper": Recipe(stages=STAGES, optimiser=_nesterov, rate=falling_by_stages),
 }
 

@@ -1,27 +1,30 @@
 """What a user decides about training. Apart from fit.py, which costs two seconds of torch before --help can print.
 
 `paper` is the published recipe, `modern` what was measured to be no worse in a fraction of the time (docs/model.md),
-`set-pieces` is for those. A recipe is a column of defaults, and any of them can be set by itself; what optimiser and
-schedule it has stands in optimisers.py.
+`from-nothing` what hears real pianists' playing, which the starter does not (docs/rated-playing.md). A recipe is a
+column of defaults, and any of them can be set by itself; what optimiser and schedule it has stands in optimisers.py.
+Where the user names none, the labels choose between modern and from-nothing (starting.py).
 """
 
 import math
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
+from samplecnn.architecture import NetworkSettings
 from samplecnn.errors import UserError
-from samplecnn.flags import flag, flag_name
+from samplecnn.flags import Args, flag, flag_name
 
 AUGMENTATIONS = ("gain", "polarity", "noise", "equaliser", "reverb")  # those of augment.py
 NO_AUGMENTATION = "none"
 BRANCHES = ("samplecnn", "rhythm")  # of the joined network, in the order of its embedding
 SEGMENTS, RECORDINGS = "segments", "recordings"  # what a network learns from
 NO_STARTER, SHIPPED_STARTER = "none", "starter"
-DEFAULT_RECIPE, SET_PIECES = "modern", "set-pieces"
+DEFAULT_RECIPE, FROM_NOTHING = "modern", "from-nothing"
+FROM_NOTHING_NETWORK = "rhythms"  # what was trained by it
 
 # paper: Lee, Park, Kim, Nam 2017 and its code (jongpillee/sampleCNN): batch, rate and patience are the published ones;
 # it has no weight decay and no augmentation. Its stages end by themselves, so `epochs` only bounds what never settles.
-# set-pieces: what was found on rated pianists who all play the same music (docs/rated-playing.md).
+# from-nothing: what was found on rated pianists (docs/rated-playing.md).
 RECIPES: dict[str, dict[str, Any]] = {
     "modern": {
         "epochs": 15,
@@ -46,7 +49,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "augment": NO_AUGMENTATION,
     },
 }
-RECIPES[SET_PIECES] = RECIPES[DEFAULT_RECIPE] | {
+RECIPES[FROM_NOTHING] = RECIPES[DEFAULT_RECIPE] | {
     "epochs": 10,
     "crops": 8,
     "learning_rate": 3e-3,
@@ -79,10 +82,11 @@ class FitSettings:
     """How a network is trained. What is left out is the recipe's, and filled in: an object holds values alone."""
 
     recipe: str = flag(
-        DEFAULT_RECIPE,
+        None,
         "modern: AdamW, rate rising, then falling along a cosine; paper: SGD with Nesterov momentum in five stages, "
-        "each from the best weights so far; set-pieces: as modern, from nothing, at a high rate, with nothing held "
-        "back: where all play the same few pieces and hundreds are labelled (with --network rhythm)",
+        "each from the best weights so far; from-nothing: as modern, from nothing, at a high rate, with nothing held "
+        "back, for some hundred recordings or more (default: modern; where none of --recipe, --init and --network is "
+        "given and a hundred labels show that the starter does not hear what they say, from-nothing)",
         choices=tuple(RECIPES),
     )
     learn_from: str = flag(
@@ -118,6 +122,8 @@ class FitSettings:
     )
 
     def __post_init__(self) -> None:
+        if self.recipe is None:
+            object.__setattr__(self, "recipe", DEFAULT_RECIPE)
         if self.recipe not in RECIPES:
             raise UserError(f"--recipe {self.recipe}: choose {' or '.join(RECIPES)}")
         for name, value in RECIPES[self.recipe].items():
@@ -150,6 +156,23 @@ class FitSettings:
     def augmentations(self) -> frozenset[str]:
         """The names of the changes that are on."""
         return frozenset() if self.augment == NO_AUGMENTATION else frozenset(self.augment.split(","))
+
+
+class Way(NamedTuple):
+    """One way to train."""
+
+    network: NetworkSettings
+    fit: FitSettings
+
+
+def ways_of(args: Args) -> tuple[Way, Way | None]:
+    """How the flags ask a network to be trained; and how instead, where the labels show that the starter does not hear
+    what they say, None: that is not left to them."""
+    asked = Way(args.build(NetworkSettings), args.build(FitSettings))
+    if args.recipe or args.init or args.network:
+        return asked, None
+    network = replace(asked.network, network=FROM_NOTHING_NETWORK)
+    return asked, Way(network, args.build(FitSettings, recipe=FROM_NOTHING))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import pytest
 from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
 from samplecnn.optimisers import OPTIMISERS
-from samplecnn.recipe import DEFAULT_RECIPE, RECIPES, SET_PIECES, FitSettings, PretrainSettings
+from samplecnn.recipe import DEFAULT_RECIPE, FROM_NOTHING, RECIPES, FitSettings, PretrainSettings
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def test_what_is_left_out_is_the_recipe_s():
     assert settings_dict(paper) == settings_dict(FitSettings(**settings_dict(paper)))
     assert None not in settings_dict(modern).values()
     assert modern.recipe == DEFAULT_RECIPE
-    beside = FitSettings(recipe=SET_PIECES)
+    beside = FitSettings(recipe=FROM_NOTHING)
     assert (beside.init, beside.crops, beside.train_on_all, beside.learning_rate) == ("none", 8, True, 3e-3)
-    assert not FitSettings(recipe=SET_PIECES, train_on_all=False).train_on_all
+    assert not FitSettings(recipe=FROM_NOTHING, train_on_all=False).train_on_all
 
 
 def test_every_recipe_has_an_optimiser_and_a_value_for_whatever_goes_by_recipe():

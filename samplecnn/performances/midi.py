@@ -50,6 +50,9 @@ class Piano(NamedTuple):
 
 PIANOS = {
     "fluidr3": Piano("fluid-soundfont-gm", "/usr/share/sounds/sf2/FluidR3_GM.sf2"),  # 148 MB: a concert grand
+    "musescore": Piano(  # 490 MB: another concert grand, softer, with more of it in the middle
+        "musescore-general-soundfont-lossless", "/usr/share/sounds/sf2/MuseScore_General_Full.sf2"
+    ),
     "timgm": Piano("timgm6mb-soundfont", "/usr/share/sounds/sf2/TimGM6mb.sf2"),  # 6 MB
 }
 

@@ -24,6 +24,7 @@ from samplecnn.contract import METRICS_CSV, METRICS_JSON, RECORDING
 from samplecnn.cross_validation import HeldOut, hold_out
 from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import (
+    COMPARED,
     MAJORITY,
     NETWORKS,
     Evaluation,
@@ -40,13 +41,13 @@ from samplecnn.hearing import Hearing, own_device, own_threads
 from samplecnn.labels import LabelSettings
 from samplecnn.merge import DEFAULT_MERGE
 from samplecnn.merging import Merging
-from samplecnn.pipelines.labelled import Labelled, labelled
+from samplecnn.pipelines.labelled import Labelled, labelled, lacking, recording_set
 from samplecnn.pipelines.progress import Progress
 from samplecnn.pipelines.runtime import ray_session
-from samplecnn.pipelines.train import lacking, recording_set
-from samplecnn.recipe import NO_STARTER, SEGMENTS, SET_PIECES, FitSettings
+from samplecnn.pipelines.ways import Chosen, Ways
+from samplecnn.recipe import NO_STARTER, SEGMENTS, FitSettings, Way
 from samplecnn.set_pieces import PieceCalibration, telling
-from samplecnn.starter import Starter, new_network, starter_for
+from samplecnn.starter import Starter, new_network
 from samplecnn.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -106,12 +107,15 @@ def evaluate(
     fit_settings: FitSettings,
     *,
     seed: int,
+    otherwise: Way | None = None,
     workers: int | None = None,
 ) -> str:
     """Cross-validate the model that `train` would train; writes metrics and predictions, returns the table.
 
     segments: one place, or several of different sample rates (a sweep). Each fold holds back its own validation
-    recordings for early stopping, so that nothing is chosen on the fold that is predicted. Raises UserError for labels
+    recordings for early stopping, so that nothing is chosen on the fold that is predicted; nor is the way to train,
+    which is `otherwise` where the labels that a fold learns from show that the starter does not hear what they say.
+    Raises UserError for labels
     that cannot be learned from or split, and for a network that does not fit the segments.
     """
     store = open_store(evaluation)
@@ -125,13 +129,13 @@ def evaluate(
         data_by_rate[rate] = data
     parted = {rate: splits(d.grade_R, d.group_CR, settings.folds, seed) for rate, d in data_by_rate.items()}
     _require_writable(store)
+    asked = Way(network_settings, fit_settings)
+    ways = {rate: Ways(data, asked, otherwise) for rate, data in sorted(data_by_rate.items())}
     evaluations = []
     with ray_session(workers):
         for rate, data in sorted(data_by_rate.items()):
             log.info("%d Hz: %d recordings, %d splits", rate, len(data.recordings), len(parted[rate]))
-            evaluations.append(
-                _evaluated(data, parted[rate], label_settings, settings, network_settings, fit_settings, seed)
-            )
+            evaluations.append(_evaluated(data, parted[rate], label_settings, settings, ways[rate], seed))
     store.put(METRICS_JSON, b"{}\n")  # an earlier evaluation's must not speak for tables of this one
     for name, content in evaluation_files(evaluations).items():
         store.put(name, content)
@@ -152,19 +156,21 @@ def _evaluated(
     parted: list[Split],
     label_settings: LabelSettings,
     settings: EvaluationSettings,
-    network_settings: NetworkSettings,
-    fit_settings: FitSettings,
+    ways: Ways,
     seed: int,
 ) -> Evaluation:
     """All graders on the segments of one sample rate."""
     grades, fold_R = len(data.grades), np.zeros(len(data.recordings), np.int32)
     for number, split in enumerate(parted):
         fold_R[split.held_R] = number
-    segments = data.folder.settings
-    starter = starter_for(fit_settings.init, segments.sample_rate, plan_for(segments.segment_samples, network_settings))
+    segments, whole = data.folder.settings, ways.chosen()
+    (network_settings, fit_settings), starter = whole
     shared = ray.put(data)
     features = {name: _features.remote(shared, name) for name in FEATURES}
-    heard = _heard(shared, data, parted, network_settings, fit_settings, starter, seed)
+    chosen_K = [ways.chosen(np.flatnonzero(split.learn_R)) for split in parted]
+    if others := sum(chosen.way != whole.way for chosen in chosen_K):
+        log.warning("in %d of %d splits the labels that are left choose another way to train", others, len(parted))
+    heard = _heard(shared, data, parted, whole, chosen_K, seed)
     started = time.process_time()
     outer_RF = outer_features(_columns(data), data.folder.recordings, data.recordings)
     outer_cpu_s = time.process_time() - started
@@ -178,7 +184,7 @@ def _evaluated(
     for name, pooled in heard.items():
         predicted[name] = _calibrated(calibrate(_in_order(pooled, data), *calibrating), pooled.cpu_s)
     name = _grader(network_settings)
-    merge = _most_chosen(heard[name])
+    merge = DEFAULT_MERGE if others else _most_chosen(heard[name])
     # The model that is trained on all has one rule: what it is calibrated by must have been merged by the same.
     by_rule = replace(heard[name], rule=merge)
     heard_R = _in_order(by_rule, data)
@@ -188,8 +194,6 @@ def _evaluated(
         found = calibrate(_in_order(heard[name], data), *calibrating, heard[name].played(data))
         if found.beside_R.any():  # else pieces are what the splits keep apart
             predicted[name + BY_PIECE] = _calibrated(found, heard[name].cpu_s)
-            if fit_settings.recipe != SET_PIECES:
-                log.info("the labels name set pieces: with hundreds of recordings see --recipe %s", SET_PIECES)
             of_piece = calibrate(heard_R, *calibrating, by_rule.played(data))
             pieces = PieceCalibration(tuple(of_piece.cuts_K.tolist()), of_piece.least_confidence, of_piece.marks)
     model = Model(
@@ -238,34 +242,30 @@ def _heard(
     shared: "ray.ObjectRef[Labelled]",
     data: Labelled,
     parted: list[Split],
-    network_settings: NetworkSettings,
-    fit_settings: FitSettings,
-    starter: Starter | None,
+    whole: Chosen,
+    chosen_K: list[Chosen],
     seed: int,
 ) -> dict[str, _Pooled]:
-    """What each network said of each recording while it was held out, all splits together."""
+    """What each network said of each recording while it was held out, all splits together.
+
+    The model is trained in each split as that split's own labels choose (chosen_K), the networks beside it as all
+    labels do.
+    """
     gpu = int("GPU" in ray.cluster_resources())  # type: ignore[no-untyped-call]
     task = _hold_out.options(num_gpus=gpu)
-    model = _grader(network_settings)
-    names = [LOG_MEL_CNN, *NETWORKS]
-    if starter:
+    model = _grader(whole.way.network)
+    names = [LOG_MEL_CNN, *(name for name in NETWORKS if name in (*COMPARED, model))]
+    if whole.starter:
         names.append(model + UNSTARTED)
-    shared_starter: ray.ObjectRef[Starter | None] = ray.put(starter)
-    nothing: ray.ObjectRef[Starter | None] = ray.put(None)
-    fits = [(name, split) for name in reversed(names) for split in parted]  # the long ones first
-    done = [
-        task.remote(
-            shared,
-            split,
-            name,
-            network_settings,
-            fit_settings,
-            nothing if name.endswith(UNSTARTED) else shared_starter,
-            seed,
-            name == model,
-        )
-        for name, split in fits
-    ]
+    reference = {id(chosen): ray.put(chosen) for chosen in (whole, *chosen_K)}
+    unstarted = ray.put(whole._replace(starter=None))
+    fits = [(name, number) for name in reversed(names) for number in range(len(parted))]  # the long ones first
+    done = []
+    for name, number in fits:
+        chosen = reference[id(chosen_K[number] if name == model else whole)]
+        network = _grader(chosen_K[number].way.network) if name == model else name.removesuffix(UNSTARTED)
+        chosen = unstarted if name.endswith(UNSTARTED) else chosen
+        done.append(task.remote(shared, parted[number], network, chosen, seed, name == model))
     held: dict[ray.ObjectRef[HeldOut], HeldOut] = {}
     progress, pending = Progress(len(done), " fit"), done
     while pending:
@@ -274,8 +274,8 @@ def _heard(
         progress.add(len(ready))
     progress.close()
     held_by_name: dict[str, list[HeldOut]] = {name: [] for name in names}
-    for (name, _), reference in zip(fits, done, strict=True):  # in the order of the splits, not of their ends
-        held_by_name[name].append(held[reference])
+    for (name, _), one in zip(fits, done, strict=True):  # in the order of the splits, not of their ends
+        held_by_name[name].append(held[one])
     pooled = {name: _Pooled(held_K) for name, held_K in held_by_name.items()}
     if all(found.chosen == DEFAULT_MERGE for found in pooled[model].merging.values()):
         return pooled
@@ -309,7 +309,7 @@ def _regressed(data: Labelled, parted: list[Split], features_RF: Float64, cpu_s:
 
 
 def _learnable(data: Labelled, folder: str) -> RecordingSet:
-    """train.recording_set. Raises JobError where nothing can be learnt from it."""
+    """labelled.recording_set. Raises JobError where nothing can be learnt from it."""
     found = recording_set(data, folder)
     if why := lacking(found):
         raise JobError(why)
@@ -341,13 +341,12 @@ def _hold_out(
     data: Labelled,
     split: Split,
     name: str,
-    network_settings: NetworkSettings,
-    settings: FitSettings,
-    starter: Starter | None,
+    chosen: Chosen,
     seed: int,
     beside: bool,
 ) -> HeldOut:
     """Train one network without what a split holds out, and hear that. beside: and what tells pieces."""
+    (network_settings, settings), starter = chosen
     own_threads(1)  # one core a fit, and the same result however many run at once
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = _learnable(data, folder)
@@ -378,9 +377,8 @@ def _network(
     samples, rate = segments.segment_samples, segments.sample_rate
     if name == LOG_MEL_CNN:
         return LogMelCNN(samples, rate, grades, head, seed), False
-    chosen = NETWORKS[name.removesuffix(UNSTARTED)]
     plan = plan_for(samples, network_settings)
-    return new_network(chosen, plan, rate, grades, head, starter, seed, attention=attention)
+    return new_network(NETWORKS[name], plan, rate, grades, head, starter, seed, attention=attention)
 
 
 def _grader(network_settings: NetworkSettings) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samplecnn.architecture import NetworkSettings, plan_for
+from samplecnn.batches import RecordingSet, read_recordings
 from samplecnn.contract import DURATION_S, RECORDING, VERSION
 from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
@@ -142,6 +143,27 @@ def labelled(segments: str, labels: str, settings: LabelSettings) -> Labelled:
         part_R=[label.part for label in label_R],
         piece_R=[label.piece for label in label_R],
         marks=_marks([label.mark for label in label_R], settings),
+    )
+
+
+def recording_set(data: Labelled, folder: str) -> RecordingSet:
+    """The labelled recordings, rebuilt into a file in `folder`."""
+    labels: dict[str, list[Label]] = {}
+    told = (data.grade_R, data.group_CR[0], data.lean_R, data.weight_R, data.part_R)
+    for name, grade, group, lean, weight, part in zip(data.recordings, *told, strict=True):
+        label = Label(name, int(grade), group, lean=float(lean), weight=float(weight), part=part)
+        labels.setdefault(name, []).append(label)
+    return read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)
+
+
+def lacking(recordings: RecordingSet) -> str:
+    """Why nothing can be learnt from these; "" where something can."""
+    if len(set(recordings.grade_R.tolist())) >= 2:
+        return ""
+    silent, all_of_them = len(recordings.left_out), len(recordings.left_out) + len(recordings)
+    return (
+        f"{silent} of {all_of_them} labelled recordings hold too little playing, and the others are of less than two "
+        "grades: label more, or prepare again with shorter segments (--segment-s) or a higher --sample-rate"
     )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from samplecnn import fit as fitting
 from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings, plan_for
-from samplecnn.batches import RecordingSet, held_back, read_recordings, sounds
+from samplecnn.batches import held_back, sounds
 from samplecnn.calibration import shifts_of
 from samplecnn.contract import METRICS_JSON, PREDICTIONS_CSV, SAMPLE_RATE, SCORE
 from samplecnn.cross_validation import listen, merging_after
@@ -26,7 +26,7 @@ from samplecnn.errors import JobError, UserError
 from samplecnn.evaluation import Calibration, calibration_of
 from samplecnn.hearing import Hearing, own_device, own_threads
 from samplecnn.inputs import SCORES, inputs_of_segments, spread_of
-from samplecnn.labels import Label, LabelSettings
+from samplecnn.labels import LabelSettings
 from samplecnn.likeness import Likeness, fit_likeness, likeness_from_json
 from samplecnn.merging import Merging
 from samplecnn.model_folder import ModelCard
@@ -42,10 +42,11 @@ from samplecnn.pipelines.fitting import (
     state_so_far,
     tell,
 )
-from samplecnn.pipelines.labelled import Labelled, labelled
-from samplecnn.recipe import NO_STARTER, FitSettings
+from samplecnn.pipelines.labelled import Labelled, labelled, lacking, recording_set
+from samplecnn.pipelines.ways import Ways
+from samplecnn.recipe import NO_STARTER, FitSettings, Way
 from samplecnn.set_pieces import PieceCalibration, SetPieces, log_odds_of_shares, telling
-from samplecnn.starter import new_network, starter_for
+from samplecnn.starter import new_network
 from samplecnn.store import read_file
 from samplecnn.tables import read_csv
 from samplecnn.trained_on import TrainedOn
@@ -64,19 +65,21 @@ def train(
     fit_settings: FitSettings,
     *,
     seed: int,
+    otherwise: Way | None = None,
     evaluation: str | None = None,
     workers: int | None = None,
 ) -> str:
     """Train a model and publish it; returns the closing line.
 
-    evaluation: where `evaluate` wrote what it found of this very model, to calibrate it by; workers: data-parallel
-    processes; None: one a GPU, or a single one on CPUs. Raises UserError for labels that cannot be learned from and an
-    evaluation of something else, JobError where training fails.
+    otherwise: how to train where the labels show that the starter does not hear what they say; evaluation: where
+    `evaluate` wrote what it found of this very model, to calibrate it by; workers: data-parallel processes; None: one
+    a GPU, or a single one on CPUs. Raises UserError for labels that cannot be learned from and an evaluation of
+    something else, JobError where training fails.
     """
     data = labelled(segments, labels, label_settings)
+    (network_settings, fit_settings), starter = Ways(data, Way(network_settings, fit_settings), otherwise).chosen()
     settings = data.folder.settings
     plan = plan_for(settings.segment_samples, network_settings)
-    starter = starter_for(fit_settings.init, settings.sample_rate, plan)
     run = data.fingerprint(network_settings, fit_settings, starter, seed)
     calibration = _calibration(
         evaluation, data.fingerprint(network_settings, fit_settings, starter), settings.sample_rate
@@ -243,27 +246,6 @@ def _trained_already(model: str, run: str) -> tuple[ModelCard, Hearing] | None:
     except UserError:
         return None  # none there, or a broken one: publish says so if it must not be replaced
     return (card, network) if card.training_data == run else None
-
-
-def recording_set(data: Labelled, folder: str) -> RecordingSet:
-    """The labelled recordings, rebuilt into a file in `folder`."""
-    labels: dict[str, list[Label]] = {}
-    told = (data.grade_R, data.group_CR[0], data.lean_R, data.weight_R, data.part_R)
-    for name, grade, group, lean, weight, part in zip(data.recordings, *told, strict=True):
-        label = Label(name, int(grade), group, lean=float(lean), weight=float(weight), part=part)
-        labels.setdefault(name, []).append(label)
-    return read_recordings(data.folder.filesystem, data.folder.paths, labels, data.folder.settings, folder)
-
-
-def lacking(recordings: RecordingSet) -> str:
-    """Why nothing can be learnt from these; "" where something can."""
-    if len(set(recordings.grade_R.tolist())) >= 2:
-        return ""
-    silent, all_of_them = len(recordings.left_out), len(recordings.left_out) + len(recordings)
-    return (
-        f"{silent} of {all_of_them} labelled recordings hold too little playing, and the others are of less than two "
-        "grades: label more, or prepare again with shorter segments (--segment-s) or a higher --sample-rate"
-    )
 
 
 def _worker(config: dict[str, Any]) -> None:

@@ -12,9 +12,9 @@ from samplecnn.evaluation import MAJORITY, EvaluationSettings
 from samplecnn.labels import LabelSettings
 from samplecnn.pipelines import evaluate as evaluating
 from samplecnn.pipelines.evaluate import evaluate
-from samplecnn.pipelines.labelled import Labelled, labelled
+from samplecnn.pipelines.labelled import Labelled, labelled, recording_set
 from samplecnn.pipelines.prepare import prepare
-from samplecnn.pipelines.train import recording_set, train
+from samplecnn.pipelines.train import train
 from samplecnn.recipe import FitSettings
 from samplecnn.segment_folder import open_segments
 from samplecnn.segments import SegmentSettings
