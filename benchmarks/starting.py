@@ -19,7 +19,7 @@ from samplecnn.cross_validation import said_by_starter
 from samplecnn.hearing import own_threads
 from samplecnn.recipe import FitSettings
 from samplecnn.starter import starter_for
-from samplecnn.starting import LEAST_AGREEMENT, hearing_of, is_deaf
+from samplecnn.starting import LEAST_AGREEMENT, hearing_of, is_deaf, tell_enough
 
 RATE, SAMPLES = 500, 5000
 GRADES = 3
@@ -44,12 +44,13 @@ def _row(count: int, shuffled: bool) -> tuple[str | float, ...]:
             recordings = replace(recordings, grade_R=dealt_anew(recordings.grade_R, performers, 0))
         starter = starter_for(FitSettings().init, RATE, plan_for(SAMPLES))
         assert starter is not None
+        said = said_by_starter(starter, recordings, NetworkSettings(), GRADES)
         hearing = hearing_of(
-            said_by_starter(starter, recordings, NetworkSettings(), GRADES),
+            [said.get(name) for name in recordings.names],
             recordings.ranks(range(count)).astype(float),
             [planned.piece for planned in corpus.planned],
             [performers],
         )
     how = "nothing: dealt anew" if shuffled else f"faults: {CORPORA[count].faults}"
-    found = str(hearing) if hearing else "too few"
-    return count, len(set(performers)), how, found, "nothing" if is_deaf(hearing) else "the starter"
+    deaf = tell_enough([performers]) and is_deaf(hearing)
+    return count, len(set(performers)), how, str(hearing), "nothing" if deaf else "the starter"

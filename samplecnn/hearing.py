@@ -43,8 +43,9 @@ def own_device() -> torch.device:
 class Hearing(nn.Module):
     """A network on raw waveforms of one length: an embedding, dropout, and a head on it.
 
-    segment_samples: T; embedding: E; dropout: keyed (network/blocks.py); head: ordinal.py's, from E to O; attention:
-    how much a segment counts, None where all count by their activity alone. The state dict is all that is learnt, and
+    segment_samples: T; embedding: E; dropout: keyed (network/blocks.py); head: ordinal.py's, from E to O (where members
+    have their own there is none); attention: how much a segment counts, heard from all of the embedding, None where all
+    count by their activity alone. The state dict is all that is learnt, and
     in training the network draws from the segments' keys alone.
     """
 

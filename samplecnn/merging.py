@@ -108,14 +108,15 @@ def learn_to_merge(segments_R: Sequence[SegmentOutputs], rank_R: Float64, group_
     return replace(by_the_mean(f"the course of the recording adds nothing sure ({told})"), rules=found)
 
 
-def scores_out_of_fold(
+def scores_by_rule(
     segments_R: Sequence[SegmentOutputs], rank_R: Float64, group_R: list[str], seed: int
-) -> Float64 | None:
-    """The score of each recording by course, fitted without its group; None where groups cannot be parted."""
+) -> dict[str, Float64]:
+    """The score of each recording by the mean, and by course, fitted without its group, where groups can be parted."""
     parted = _parted(np.rint(rank_R).astype(np.int64), group_R, seed)
-    if not parted:
-        return None
-    return np.array([expected_score(probs_G) for probs_G in _out_of_fold(segments_R, rank_R, parted, None)])
+    probs = {DEFAULT_MERGE: np.stack([_probs(Mean(), segments) for segments in segments_R])}
+    if parted:
+        probs[COURSE] = _out_of_fold(segments_R, rank_R, parted, None)
+    return {rule: np.array([expected_score(probs_G) for probs_G in probs_RG]) for rule, probs_RG in probs.items()}
 
 
 def _out_of_fold(

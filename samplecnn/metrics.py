@@ -88,15 +88,33 @@ def evaluate_marks(given_R: Probs, told_RM: Probs, group_CR: Sequence[list[str]]
     """
     there = np.flatnonzero(np.isfinite(told_RM[:, 0]))
     given_R, (mark_R, low_R, high_R) = given_R[there], told_RM[there].T
-    off_R, ranks = given_R - mark_R, [rankdata(x_R) / len(there) for x_R in (given_R, mark_R)]
-    x_RM = np.stack([off_R**2, given_R, given_R**2, np.abs(off_R), *ranks, *(r**2 for r in ranks), ranks[0] * ranks[1]])
+    off_R = given_R - mark_R
+    x_RM = np.stack([off_R**2, given_R, given_R**2, np.abs(off_R), *_rank_products(given_R, mark_R)])
     groups = [[group_R[i] for i in there] for group_R in group_CR]
     m = bootstrap_means(x_RM.T, groups, np.random.default_rng(seed)).T
     r2_D = 1 - _ratio(m[0], m[2] - m[1] ** 2, where_none=1.0)  # 0 where all marks are alike: nothing to tell
-    spearman_D = _ratio(m[8] - m[4] * m[5], np.sqrt(np.maximum(0, (m[6] - m[4] ** 2) * (m[7] - m[5] ** 2))))
+    spearman_D = _correlation(m[4:])
     within = float(np.mean((low_R <= given_R) & (given_R <= high_R)))
     width = float(np.mean(high_R - low_R))
     return MarkMetrics(len(there), _figure(r2_D), _figure(spearman_D), _figure(m[3]), within, width)
+
+
+def rank_correlation(one_R: Probs, other_R: Probs, group_CR: Sequence[list[str]], seed: int) -> Figure:
+    """Spearman's, with intervals as in evaluate_marks; 0 where either is constant."""
+    products_MR = np.stack(_rank_products(one_R, other_R))
+    return _figure(_correlation(bootstrap_means(products_MR.T, group_CR, np.random.default_rng(seed)).T))
+
+
+def _rank_products(one_R: Probs, other_R: Probs) -> list[Probs]:
+    """Of which the means tell the rank correlation (_correlation)."""
+    a_R, b_R = (rankdata(x_R) / len(one_R) for x_R in (one_R, other_R))
+    return [a_R, b_R, a_R**2, b_R**2, a_R * b_R]
+
+
+def _correlation(mean_MD: Probs) -> Probs:
+    """mean_MD: means of _rank_products over each of D data sets."""
+    a_D, b_D, aa_D, bb_D, ab_D = mean_MD
+    return _ratio(ab_D - a_D * b_D, np.sqrt(np.maximum(0, (aa_D - a_D**2) * (bb_D - b_D**2))))
 
 
 def _ratio(x_D: Probs, by_D: Probs, where_none: float = 0.0) -> Probs:

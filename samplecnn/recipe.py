@@ -85,8 +85,8 @@ class FitSettings:
         None,
         "modern: AdamW, rate rising, then falling along a cosine; paper: SGD with Nesterov momentum in five stages, "
         "each from the best weights so far; from-nothing: as modern, from nothing, at a high rate, with nothing held "
-        "back, for some hundred recordings or more (default: modern; where none of --recipe, --init and --network is "
-        "given and a hundred labels show that the starter does not hear what they say, from-nothing)",
+        "back, for some hundred recordings or more (default: modern; where none of --recipe, --init, --network and "
+        "--learn-from is given and a hundred labels show that the starter does not hear what they say, from-nothing)",
         choices=tuple(RECIPES),
     )
     learn_from: str = flag(
@@ -169,7 +169,7 @@ def ways_of(args: Args) -> tuple[Way, Way | None]:
     """How the flags ask a network to be trained; and how instead, where the labels show that the starter does not hear
     what they say, None: that is not left to them."""
     asked = Way(args.build(NetworkSettings), args.build(FitSettings))
-    if args.recipe or args.init or args.network:
+    if args.recipe or args.init or args.network or asked.fit.attention:
         return asked, None
     network = replace(asked.network, network=FROM_NOTHING_NETWORK)
     return asked, Way(network, args.build(FitSettings, recipe=FROM_NOTHING))

@@ -6,7 +6,8 @@ examples:
   python scripts/render_midi.py --midi percepiano/excerpts --table percepiano/excerpts.csv --recordings excerpts \\
       --labels excerpts.csv --pianos all --rooms none,living,hall,phone --levels 0,12 --formats flac,m4a
 
-FluidSynth and the pianos are Debian packages: apt-get install -y fluidsynth fluid-soundfont-gm timgm6mb-soundfont.
+FluidSynth and the pianos are Debian packages: apt-get install -y fluidsynth fluid-soundfont-gm timgm6mb-soundfont
+musescore-general-soundfont-lossless.
 About 100 times as fast as real time on each core. What the columns mean: docs/rated-playing.md.
 """
 

@@ -3,7 +3,15 @@ import pytest
 
 from samplecnn.course import COURSE
 from samplecnn.merge import SegmentOutputs
-from samplecnn.starting import LEAST_AGREEMENT, LEAST_GROUPS, LEAST_HEARD, agreement, hearing_of, is_deaf
+from samplecnn.starting import (
+    LEAST_AGREEMENT,
+    LEAST_ASKED,
+    LEAST_PERFORMERS,
+    agreement,
+    hearing_of,
+    is_deaf,
+    tell_enough,
+)
 
 RECORDINGS, PERFORMERS = 300, 25
 SLOPE = COURSE.index("tempo_slope")
@@ -36,16 +44,28 @@ def test_what_it_tells_by_the_course_of_the_whole_recording_alone_counts():
     assert not is_deaf(hearing_of(*said(0.0, by_course=1.0)))
 
 
-@pytest.mark.parametrize(("count", "players"), [(LEAST_HEARD - 1, PERFORMERS), (RECORDINGS, LEAST_GROUPS - 1), (15, 9)])
-def test_few_labels_show_nothing(count, players):
-    assert hearing_of(*said(0.0, count=count, players=players)) is None
+def test_what_it_tells_by_the_mean_counts_where_few_performers_teach_the_course_nothing():
+    segments_R, rank_R, piece_R, _ = said(0.6, count=104)
+    assert hearing_of(segments_R, rank_R, piece_R, [[f"p{n % 8}" for n in range(104)]]).value > 0.5
+
+
+def test_few_labels_show_nothing():
+    many = [f"p{n}" for n in range(LEAST_ASKED)]
+    few = [f"p{n % (LEAST_PERFORMERS - 1)}" for n in range(LEAST_ASKED)]
+    assert tell_enough([many])
+    assert not tell_enough([many[1:]])
+    assert not tell_enough([few])
+    assert not tell_enough([many, few])
+    assert hearing_of([None] * 3, np.zeros(3), [""] * 3, [["a", "b", "c"]]) is None
     assert not is_deaf(None)
 
 
 def test_recordings_that_were_not_heard_do_not_count():
-    segments_R, *labels = said(0.0, count=LEAST_HEARD + 20)
-    assert hearing_of(segments_R, *labels) is not None
-    assert hearing_of([one if n >= 21 else None for n, one in enumerate(segments_R)], *labels) is None
+    segments_R, rank_R, piece_R, group_CR = said(0.8)
+    some_R = [one if n % 3 else None for n, one in enumerate(segments_R)]
+    kept = [n for n, one in enumerate(some_R) if one]
+    fewer = ([segments_R[n] for n in kept], rank_R[kept], [""] * len(kept), [[group_CR[0][n] for n in kept]])
+    assert hearing_of(some_R, rank_R, piece_R, group_CR) == hearing_of(*fewer)
 
 
 def scored(share: float, seed: int = 0, count: int = RECORDINGS, players: int = PERFORMERS):
@@ -71,7 +91,17 @@ def test_recordings_are_held_beside_others_of_their_piece():
     assert agreement(moved_N, rank_N, piece_N, group_CN).value > 0.6
 
 
-def test_pieces_of_one_recording_each_take_nothing_away():
-    score_N, rank_N, piece_N, group_CN = scored(0.8)
-    own_N = [f"piece {n}" for n in range(RECORDINGS)]
-    assert agreement(score_N, rank_N, own_N, group_CN) == agreement(score_N, rank_N, piece_N, group_CN)
+def test_a_piece_that_one_player_alone_plays_takes_nothing_away():
+    """Each has one grade, so that beside their own recordings all are alike."""
+    rng = np.random.default_rng(0)
+    rank_N = np.repeat(np.arange(40) % 3, 5).astype(np.float64)
+    player_N = [f"p{n // 5}" for n in range(200)]
+    score_N = rank_N + 0.5 * rng.standard_normal(200)
+    own_N = [f"{player}'s piece" for player in player_N]
+    assert agreement(score_N, rank_N, own_N, [player_N]) == agreement(score_N, rank_N, [""] * 200, [player_N])
+    assert agreement(score_N, rank_N, own_N, [player_N]).value > 0.7
+
+
+def test_where_all_who_play_a_piece_are_graded_alike_nothing_is_shown():
+    score_N, _, piece_N, group_CN = scored(0.8)
+    assert agreement(score_N, np.ones(RECORDINGS), piece_N, group_CN) is None

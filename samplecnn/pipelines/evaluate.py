@@ -44,7 +44,7 @@ from samplecnn.merging import Merging
 from samplecnn.pipelines.labelled import Labelled, labelled, lacking, recording_set
 from samplecnn.pipelines.progress import Progress
 from samplecnn.pipelines.runtime import ray_session
-from samplecnn.pipelines.ways import Chosen, Ways
+from samplecnn.pipelines.ways import Chooser, Chosen
 from samplecnn.recipe import NO_STARTER, SEGMENTS, FitSettings, Way
 from samplecnn.set_pieces import PieceCalibration, telling
 from samplecnn.starter import Starter, new_network
@@ -113,10 +113,10 @@ def evaluate(
     """Cross-validate the model that `train` would train; writes metrics and predictions, returns the table.
 
     segments: one place, or several of different sample rates (a sweep). Each fold holds back its own validation
-    recordings for early stopping, so that nothing is chosen on the fold that is predicted; nor is the way to train,
-    which is `otherwise` where the labels that a fold learns from show that the starter does not hear what they say.
-    Raises UserError for labels
-    that cannot be learned from or split, and for a network that does not fit the segments.
+    recordings for early stopping, so that nothing is chosen on the fold that is predicted; nor is the way in which the
+    model is trained, which is `otherwise` where the labels that a fold learns from show that the starter does not hear
+    what they say (the networks beside it go by all labels). Raises UserError for labels that cannot be learned from or
+    split, and for a network that does not fit the segments.
     """
     store = open_store(evaluation)
     data_by_rate: dict[int, Labelled] = {}
@@ -130,12 +130,12 @@ def evaluate(
     parted = {rate: splits(d.grade_R, d.group_CR, settings.folds, seed) for rate, d in data_by_rate.items()}
     _require_writable(store)
     asked = Way(network_settings, fit_settings)
-    ways = {rate: Ways(data, asked, otherwise) for rate, data in sorted(data_by_rate.items())}
+    choosers = {rate: Chooser(data, asked, otherwise) for rate, data in sorted(data_by_rate.items())}
     evaluations = []
     with ray_session(workers):
         for rate, data in sorted(data_by_rate.items()):
             log.info("%d Hz: %d recordings, %d splits", rate, len(data.recordings), len(parted[rate]))
-            evaluations.append(_evaluated(data, parted[rate], label_settings, settings, ways[rate], seed))
+            evaluations.append(_evaluated(data, parted[rate], label_settings, settings, choosers[rate], seed))
     store.put(METRICS_JSON, b"{}\n")  # an earlier evaluation's must not speak for tables of this one
     for name, content in evaluation_files(evaluations).items():
         store.put(name, content)
@@ -156,18 +156,18 @@ def _evaluated(
     parted: list[Split],
     label_settings: LabelSettings,
     settings: EvaluationSettings,
-    ways: Ways,
+    chooser: Chooser,
     seed: int,
 ) -> Evaluation:
     """All graders on the segments of one sample rate."""
     grades, fold_R = len(data.grades), np.zeros(len(data.recordings), np.int32)
     for number, split in enumerate(parted):
         fold_R[split.held_R] = number
-    segments, whole = data.folder.settings, ways.chosen()
-    (network_settings, fit_settings), starter = whole
+    segments, whole = data.folder.settings, chooser.chosen()
+    (network_settings, fit_settings), starter, why = whole
     shared = ray.put(data)
     features = {name: _features.remote(shared, name) for name in FEATURES}
-    chosen_K = [ways.chosen(np.flatnonzero(split.learn_R)) for split in parted]
+    chosen_K = [chooser.chosen(np.flatnonzero(split.learn_R)) for split in parted]
     if others := sum(chosen.way != whole.way for chosen in chosen_K):
         log.warning("in %d of %d splits the labels that are left choose another way to train", others, len(parted))
     heard = _heard(shared, data, parted, whole, chosen_K, seed)
@@ -184,6 +184,7 @@ def _evaluated(
     for name, pooled in heard.items():
         predicted[name] = _calibrated(calibrate(_in_order(pooled, data), *calibrating), pooled.cpu_s)
     name = _grader(network_settings)
+    # Of networks that were trained in different ways none has learnt another's rule.
     merge = DEFAULT_MERGE if others else _most_chosen(heard[name])
     # The model that is trained on all has one rule: what it is calibrated by must have been merged by the same.
     by_rule = replace(heard[name], rule=merge)
@@ -216,6 +217,8 @@ def _evaluated(
         "network": settings_dict(network_settings),
         "fit": settings_dict(fit_settings),
         "starter": starter.id if starter else NO_STARTER,
+        "starter_hears": why,
+        "splits_trained_in_another_way": others,
         "merge": told,
         "seed": seed,
     }
@@ -257,14 +260,14 @@ def _heard(
     names = [LOG_MEL_CNN, *(name for name in NETWORKS if name in (*COMPARED, model))]
     if whole.starter:
         names.append(model + UNSTARTED)
-    reference = {id(chosen): ray.put(chosen) for chosen in (whole, *chosen_K)}
+    reference = {chosen.way: ray.put(chosen) for chosen in {one.way: one for one in (whole, *chosen_K)}.values()}
     unstarted = ray.put(whole._replace(starter=None))
     fits = [(name, number) for name in reversed(names) for number in range(len(parted))]  # the long ones first
     done = []
     for name, number in fits:
-        chosen = reference[id(chosen_K[number] if name == model else whole)]
-        network = _grader(chosen_K[number].way.network) if name == model else name.removesuffix(UNSTARTED)
-        chosen = unstarted if name.endswith(UNSTARTED) else chosen
+        way = chosen_K[number].way if name == model else whole.way
+        network = _grader(way.network) if name == model else name.removesuffix(UNSTARTED)
+        chosen = unstarted if name.endswith(UNSTARTED) else reference[way]
         done.append(task.remote(shared, parted[number], network, chosen, seed, name == model))
     held: dict[ray.ObjectRef[HeldOut], HeldOut] = {}
     progress, pending = Progress(len(done), " fit"), done
@@ -346,7 +349,7 @@ def _hold_out(
     beside: bool,
 ) -> HeldOut:
     """Train one network without what a split holds out, and hear that. beside: and what tells pieces."""
-    (network_settings, settings), starter = chosen
+    (network_settings, settings), starter, _ = chosen
     own_threads(1)  # one core a fit, and the same result however many run at once
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         recordings = _learnable(data, folder)

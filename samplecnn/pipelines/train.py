@@ -43,7 +43,7 @@ from samplecnn.pipelines.fitting import (
     tell,
 )
 from samplecnn.pipelines.labelled import Labelled, labelled, lacking, recording_set
-from samplecnn.pipelines.ways import Ways
+from samplecnn.pipelines.ways import Chooser
 from samplecnn.recipe import NO_STARTER, FitSettings, Way
 from samplecnn.set_pieces import PieceCalibration, SetPieces, log_odds_of_shares, telling
 from samplecnn.starter import new_network
@@ -77,14 +77,17 @@ def train(
     something else, JobError where training fails.
     """
     data = labelled(segments, labels, label_settings)
-    (network_settings, fit_settings), starter = Ways(data, Way(network_settings, fit_settings), otherwise).chosen()
+    checkpoints = checkpoints_of(model, "--model")
+    told = _evaluation_files(evaluation)  # what is missing is said now, not after hearing the starter
+    (network_settings, fit_settings), starter, why = Chooser(
+        data, Way(network_settings, fit_settings), otherwise
+    ).chosen()
     settings = data.folder.settings
     plan = plan_for(settings.segment_samples, network_settings)
     run = data.fingerprint(network_settings, fit_settings, starter, seed)
     calibration = _calibration(
-        evaluation, data.fingerprint(network_settings, fit_settings, starter), settings.sample_rate
+        evaluation, told, data.fingerprint(network_settings, fit_settings, starter), settings.sample_rate
     )
-    checkpoints = checkpoints_of(model, "--model")
     if trained := _trained_already(model, run):
         clear(checkpoints)
         return _settled(model, *trained, calibration, data)
@@ -112,6 +115,7 @@ def train(
         metrics={
             "recordings": len(data.recordings),
             "starter": starter.id if starter else NO_STARTER,
+            **({"starter_hears": why} if why else {}),
             "best_epoch": best["epoch"] if best else 0,
             "merge": state["merge"]["why"],
             "rules": state["merge"]["rules"],
@@ -128,12 +132,22 @@ def train(
     return f"{model}: model {card.model_id}, {ended}, {_told(calibration)}"
 
 
-def _calibration(evaluation: str | None, fingerprint: str, sample_rate: int) -> Calibration | None:
+def _evaluation_files(evaluation: str | None) -> tuple[bytes, bytes] | None:
+    """Metrics and predictions; None where no evaluation is named."""
     if evaluation is None:
         return None
-    told, predictions = (
+    metrics, predictions = (
         read_file(f"{evaluation.rstrip('/')}/{name}", "--evaluation") for name in (METRICS_JSON, PREDICTIONS_CSV)
     )
+    return metrics, predictions
+
+
+def _calibration(
+    evaluation: str | None, files: tuple[bytes, bytes] | None, fingerprint: str, sample_rate: int
+) -> Calibration | None:
+    if evaluation is None or files is None:
+        return None
+    told, predictions = files
     calibration = calibration_of(told, evaluation, fingerprint)
     score_R = [float(row[SCORE]) for row in read_csv(predictions, evaluation) if row[SAMPLE_RATE] == str(sample_rate)]
     return replace(calibration, scores=spread_of({SCORES: np.array(score_R)}))

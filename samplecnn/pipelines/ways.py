@@ -13,7 +13,7 @@ from samplecnn.merge import SegmentOutputs
 from samplecnn.pipelines.labelled import Labelled, recording_set
 from samplecnn.recipe import Way
 from samplecnn.starter import Starter, starter_for
-from samplecnn.starting import LEAST_HEARD, MOST_HEARD, hearing_of, is_deaf
+from samplecnn.starting import hearing_of, is_deaf, tell_enough
 
 log = logging.getLogger(__name__)
 
@@ -21,13 +21,15 @@ log = logging.getLogger(__name__)
 
 
 class Chosen(NamedTuple):
-    """A way to train, and the starter of it."""
+    """A way to train, the starter of it, and what spoke for it: how well that hears what the labels say, "" where
+    nobody asked."""
 
     way: Way
     starter: Starter | None
+    why: str = ""
 
 
-class Ways:
+class Chooser:
     """asked: how the user wants a network to be trained; otherwise: how instead, where labels show that the starter
     does not hear what they say; None: that is not left to them. Raises UserError for a network that does not fit the
     segments, and a starter that cannot be taken."""
@@ -36,39 +38,28 @@ class Ways:
         settings = data.folder.settings
         starter = starter_for(asked.fit.init, settings.sample_rate, plan_for(settings.segment_samples, asked.network))
         self._data, self._asked, self._otherwise = data, Chosen(asked, starter), otherwise
-        undecided = otherwise and len(data.recordings) >= LEAST_HEARD
-        self._said_R = _said(data, asked, starter) if starter and undecided else None
+        self._said: dict[str, SegmentOutputs] = {}
+        if starter and otherwise and tell_enough(data.group_CR):
+            self._said = _said(data, asked, starter)
 
     def chosen(self, among: npt.NDArray[np.int64] | None = None) -> Chosen:
         """By these labels (row numbers); None: by all."""
-        if self._said_R is None or self._otherwise is None:
+        if not self._said or self._otherwise is None:
             return self._asked
-        rows = np.arange(len(self._said_R)) if among is None else among
-        data = self._data.subset(rows)
+        data = self._data if among is None else self._data.subset(among)
         hearing = hearing_of(
-            [self._said_R[row] for row in rows.tolist()], data.grade_R + data.lean_R, data.piece_R, data.group_CR
+            [self._said.get(name) for name in data.judged], data.grade_R + data.lean_R, data.piece_R, data.group_CR
         )
-        if not is_deaf(hearing):
-            return self._asked
+        why = f"rank correlation of the starter's scores with the labels: {hearing or 'none'}"
+        deaf = is_deaf(hearing)
         if among is None:
-            log.warning(
-                "the starter does not hear what these labels say (rank correlation %s): training starts from nothing",
-                hearing,
-            )
-        return Chosen(self._otherwise, None)
+            rate = self._data.folder.settings.sample_rate
+            log.info("%d Hz: %s: training starts from %s", rate, why, "nothing" if deaf else "the starter")
+        return Chosen(self._otherwise, None, why) if deaf else self._asked._replace(why=why)
 
 
-def _said(data: Labelled, way: Way, starter: Starter) -> list[SegmentOutputs | None]:
-    """What the starter makes of each recording, None where nothing is heard. More than MOST_HEARD are thinned out
-    evenly."""
-    rows = np.arange(0, len(data.recordings), -(-len(data.recordings) // MOST_HEARD))
-    chosen, said_R = data.subset(rows), list[SegmentOutputs | None]([None]) * len(data.recordings)
-    row = {name: int(i) for name, i in zip(chosen.judged, rows, strict=True)}
-    log.info("hearing %d recordings: does the starter hear what their labels say?", len(rows))
+def _said(data: Labelled, way: Way, starter: Starter) -> dict[str, SegmentOutputs]:
+    """What the starter makes of recordings, by the name of what was judged."""
+    log.info("does the starter hear what the labels say? Hearing some hundred recordings")
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
-        recordings = recording_set(chosen, folder)
-        for name, one in zip(
-            recordings.names, said_by_starter(starter, recordings, way.network, len(data.grades)), strict=True
-        ):
-            said_R[row[name]] = one
-    return said_R
+        return said_by_starter(starter, recording_set(data, folder), way.network, len(data.grades))

@@ -1,5 +1,6 @@
 """Labels that say what the starter does not hear, from a folder of recordings to a calibrated model."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 
 from samplecnn import model_folder
 from samplecnn.architecture import NetworkSettings
+from samplecnn.contract import METRICS_JSON
 from samplecnn.errors import UserError
 from samplecnn.evaluation import EvaluationSettings
 from samplecnn.labels import LabelSettings
+from samplecnn.pipelines import ways
 from samplecnn.pipelines.evaluate import evaluate
 from samplecnn.pipelines.prepare import prepare
 from samplecnn.pipelines.train import train
@@ -21,7 +24,7 @@ from tests.fixtures.audio import noise, write_audio
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
 ASKED = (NetworkSettings(), FitSettings(epochs=1, crops=1))
 OTHERWISE = Way(NetworkSettings(network="rhythms"), FitSettings(recipe=FROM_NOTHING, epochs=1, crops=1))
-TOLD = "the starter does not hear what these labels say"
+TOLD, OTHERS = "training starts from nothing", "choose another way to train"
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +45,13 @@ def test_where_the_starter_hears_nothing_of_the_labels_training_starts_from_noth
     segments, labels = labelled_noise
     model, evaluation = str(tmp_path / "model"), str(tmp_path / "evaluation")
     folds = EvaluationSettings(folds=3)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         said = evaluate([segments], labels, evaluation, LabelSettings(), folds, *ASKED, seed=0, otherwise=OTHERWISE)
     assert TOLD in caplog.text
+    assert OTHERS not in caplog.text
     assert "rhythms" in said
+    (metrics,) = json.loads(Path(evaluation, METRICS_JSON).read_text())["evaluations"]
+    assert metrics["settings"]["starter_hears"].startswith("rank correlation of the starter's scores")
     assert "no starter" not in said
     told = train(segments, labels, model, LabelSettings(), *ASKED, seed=0, otherwise=OTHERWISE, evaluation=evaluation)
     assert "calibrated (temperature" in told
@@ -60,15 +66,19 @@ def test_where_the_starter_hears_nothing_of_the_labels_training_starts_from_noth
         train(segments, labels, model, LabelSettings(), *ASKED, seed=0, evaluation=evaluation)
 
 
-def test_a_fold_whose_labels_show_less_keeps_the_starter(labelled_noise, tmp_path, caplog):
+def test_each_split_chooses_by_the_labels_that_are_left_to_it(labelled_noise, tmp_path, caplog, monkeypatch):
+    """Here all of them say nothing, a first split's something, a second one's nothing."""
     segments, labels = labelled_noise
-    folds, few = EvaluationSettings(folds=2), str(tmp_path / "evaluation")
-    with caplog.at_level(logging.WARNING):
-        evaluate([segments], labels, few, LabelSettings(), folds, *ASKED, seed=0, otherwise=OTHERWISE)
-    assert "in 2 of 2 splits the labels that are left choose another way to train" in caplog.text
-    told = train(
-        segments, labels, str(tmp_path / "model"), LabelSettings(), *ASKED, seed=0, otherwise=OTHERWISE, evaluation=few
+    place, found = str(tmp_path / "evaluation"), iter((True, False, True, True))
+    monkeypatch.setattr(ways, "is_deaf", lambda _: next(found))
+    evaluate(
+        [segments], labels, place, LabelSettings(), EvaluationSettings(folds=2), *ASKED, seed=0, otherwise=OTHERWISE
     )
+    assert f"in 1 of 2 splits the labels that are left {OTHERS}" in caplog.text
+    (metrics,) = json.loads(Path(place, METRICS_JSON).read_text())["evaluations"]
+    assert metrics["settings"]["splits_trained_in_another_way"] == 1
+    model = str(tmp_path / "model")
+    told = train(segments, labels, model, LabelSettings(), *ASKED, seed=0, otherwise=OTHERWISE, evaluation=place)
     assert "calibrated (temperature" in told
 
 
