@@ -164,15 +164,15 @@ def listen(network: Hearing, recordings: RecordingSet, i: int, device: torch.dev
 def said_by_starter(
     starter: Starter, recordings: RecordingSet, settings: NetworkSettings, grades: int
 ) -> dict[str, SegmentOutputs]:
-    """What the starter as it is makes of recordings, by name, MOST_ASKED of them at most; none where it gives no
-    numbers."""
+    """What the starter as it is makes of each recording, by name; none where it gives no numbers."""
     rate, plan = recordings.settings.sample_rate, plan_for(recordings.settings.segment_samples, settings)
     network = folded(new_network(settings.network, plan, rate, grades, settings.head, starter, seed=0)[0])
-    asked = range(0, len(recordings), max(1, -(-len(recordings) // MOST_ASKED)))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # bits hang on their number, and a choice may
     try:
-        heard = {recordings.names[i]: listen(network, recordings, i, torch.device("cpu")) for i in asked}
+        heard = {
+            recordings.names[i]: listen(network, recordings, i, torch.device("cpu")) for i in range(len(recordings))
+        }
     finally:
         torch.set_num_threads(threads)
     return {name: one.segments(_probs(one, settings.head)) for name, one in heard.items() if one}

@@ -93,10 +93,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_each_combination_is_a_recording_whose_name_says_what_varies(midi: Path) -> None:
     names = [each.name for each in plan(midi, RenderSettings(pianos="all", rooms="hall", levels="0,12"))]
     assert names == [
-        f"{stem}_{piano}_{level}.flac"
-        for stem in ("ann 1", "ben 1")
-        for piano in PIANOS
-        for level in ("0dB", "12dB")
+        f"{stem}_{piano}_{level}.flac" for stem in ("ann 1", "ben 1") for piano in PIANOS for level in ("0dB", "12dB")
     ]
     assert [each.name for each in plan(midi, RenderSettings(rooms="hall", formats="m4a"))] == ["ann 1.m4a", "ben 1.m4a"]
 
