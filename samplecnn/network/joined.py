@@ -85,7 +85,7 @@ class RhythmNetwork(Hearing):
 class Rhythms(Hearing):
     """Several rhythm branches, each learning alone from a start of its own; the network says the mean of their outputs.
 
-    Where little is to be learnt from, half of what a network says beyond the playing is its own, and the next one says
+    Where little is to be learnt from, much of what a network says beyond the playing is its own, and the next one says
     something else (docs/rated-playing.md). embedding: theirs, one after another.
     """
 
