@@ -5,8 +5,8 @@ examples:
   python jobs/pretrain.py --performances gs://school/performances --starter gs://school/starter --sample-rate 2000
 
 Nobody's recordings are needed: a generator performs, and tells of each performance how far its onsets are off, which
-notes are wrong, how its tempo moves. `train --init PLACE` starts from the result. The starter that ships for 500 Hz was
-made with the defaults.
+notes are wrong, how its tempo moves. `train --init PLACE` starts from the result. docs/ear.md says how those
+that ship were made.
 """
 
 from samplecnn.flags import Flags, run

@@ -39,7 +39,8 @@ class NetworkSettings:
         choices=BLOCK_NAMES,
     )
     se_alpha: float = flag(
-        1 / 16, "inner width of squeeze and excitation over the channels; the paper's 16 makes 25 million parameters"
+        1 / 16,
+        "inner width of squeeze and excitation over the channels; the paper's 16 makes 17 to 19 million parameters",
     )
     multi_level: bool = flag(False, "give the head the maxima of the last three blocks, not of the last one alone")
     filter_length: int = flag(

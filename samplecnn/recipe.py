@@ -86,7 +86,8 @@ class FitSettings:
         "modern: AdamW, rate rising, then falling along a cosine; paper: SGD with Nesterov momentum in five stages, "
         "each from the best weights so far; from-nothing: as modern, from nothing, at a high rate, with nothing held "
         "back, for some hundred recordings or more (default: modern; where none of --recipe, --init, --network and "
-        "--learn-from is given and a hundred labels show that the starter does not hear what they say, from-nothing)",
+        "--learn-from recordings is given and a hundred labels show that the starter does not hear what they say, "
+        "from-nothing)",
         choices=tuple(RECIPES),
     )
     learn_from: str = flag(
@@ -206,7 +207,7 @@ class PretrainSettings:
     branches: str = flag(
         ",".join(BRANCHES), f"what is taught, among {','.join(BRANCHES)}; the other starts from nothing"
     )
-    bfloat16: bool = flag(False, "teach in half precision: twice as fast on CPUs that have it")
+    bfloat16: bool = flag(False, "teach in half precision: faster on CPUs that have it (avx512_bf16, amx_bf16)")
 
     @property
     def taught(self) -> tuple[str, ...]:
