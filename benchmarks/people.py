@@ -5,7 +5,9 @@ default on rated excerpts and takes together (grades and marks), without and wit
 fold's labels choose between the starter and a start from nothing (starting.py). The same where each performance is
 learnt from on a second piano too, in rooms and at other levels, each as often in all; the starter whatever the labels
 show (`--recipe modern`), and with nothing held back to end training (`--train-on-all`); one rhythm branch instead of
-several (`--network rhythm --recipe from-nothing`).
+several (`--network rhythm --recipe from-nothing`), and that from a starter which the second piano's recordings of all
+these performances taught without a label (pretrain_unlabelled, then `--init`). The other way round: generated
+recordings of performers never heard, by one rhythm branch from nothing, from that starter, and from the one that ships.
 Another piano: the same held-out takes, played by a sampled piano that nothing was learnt from. Music never heard: all
 of a work held out.
 Baselines: rhythm and log-mel statistics with logistic regression, the piece given to them likewise. Ceiling: a grader
@@ -43,7 +45,7 @@ from scipy.special import expit, logit
 
 from benchmarks.measure import Table
 from benchmarks.rated import kappa_over, stated_at_shares
-from benchmarks.trials import FEATURES
+from benchmarks.trials import FEATURES, RHYTHM, Trial, run_trials
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.baselines import LOG_MEL, ONSETS, held_out_logistic
 from samplecnn.batches import RecordingSet, read_recordings
@@ -58,8 +60,17 @@ from samplecnn.metrics import evaluate_marks, kappa
 from samplecnn.performances.instrument import ROOMS
 from samplecnn.performances.midi import NO_ROOM, RenderSettings, plan_renderings, render_recordings
 from samplecnn.pipelines.prepare import prepare
+from samplecnn.pipelines.pretrain_unlabelled import pretrain_unlabelled
 from samplecnn.pipelines.runtime import ray_session
-from samplecnn.recipe import FROM_NOTHING, FROM_NOTHING_NETWORK, FitSettings, Way
+from samplecnn.recipe import (
+    FROM_NOTHING,
+    FROM_NOTHING_NETWORK,
+    NO_STARTER,
+    SHIPPED_STARTER,
+    FitSettings,
+    UnlabelledSettings,
+    Way,
+)
 from samplecnn.segment_folder import open_segments
 from samplecnn.segments import SegmentSettings
 from samplecnn.set_pieces import beside, fit_shifts, log_odds_of_shares
@@ -76,8 +87,9 @@ LEVELS = ("6", "12", "18")  # dB below full gain, in rooms, which add to it
 QUICK_STEP = 2  # every other take
 LEAST_SCORE = 1e-6  # 0 has no odds
 DEFAULT, TWO_PIANOS, ONE_BRANCH = "default", "default, two pianos", "one rhythm branch"
+PRETRAINED = "one rhythm branch, pre-trained without labels"
 STARTED, ON_ALL = "--recipe modern", "--recipe modern --train-on-all"
-NETWORKS = (DEFAULT, TWO_PIANOS, ONE_BRANCH, STARTED, ON_ALL)
+NETWORKS = (DEFAULT, TWO_PIANOS, ONE_BRANCH, PRETRAINED, STARTED, ON_ALL)
 GRADERS = (*NETWORKS, ONSETS, LOG_MEL)
 Float64 = npt.NDArray[np.float64]
 Said = dict[str, list[float]]  # probabilities, [G], by the recording's name
@@ -106,9 +118,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="does it run? (its figures mean nothing)")
     args = parser.parse_args()
     rows = recordings_of(args.percepiano, args.work, args.quick)
-    segments = os.path.join(args.work, f"segments-{args.rate}" + "-quick" * args.quick)
+    recordings, kind = os.path.join(args.work, "recordings"), f"{args.rate}" + "-quick" * args.quick
+    segments, cut = os.path.join(args.work, f"segments-{kind}"), SegmentSettings(sample_rate=args.rate)
     with ray_session():
-        print(prepare(os.path.join(args.work, "recordings"), segments, SegmentSettings(sample_rate=args.rate)))
+        print(prepare(recordings, segments, cut))
+        if PRETRAINED in args.graders:
+            ungraded = os.path.join(args.work, f"ungraded-{kind}")
+            print(prepare(os.path.join(recordings, IN_ROOMS), ungraded, cut))
+            taught = UnlabelledSettings(epochs=1) if args.quick else UnlabelledSettings()
+            print(pretrain_unlabelled(ungraded, starter_beside(segments), taught, seed=0))
     seeds = range(1 if args.quick else args.seeds)
     folds = [
         Fold(segments, grader, by, number, seed, args.quick)
@@ -139,6 +157,37 @@ def main() -> None:
     )
     title = f"Takes of players never heard, {args.rate} Hz; {perfect(RELIABILITY)}"
     print(Table(title, columns, table).markdown())
+    if PRETRAINED in args.graders:
+        print(other_way_round(starter_beside(segments), cut, args.quick).markdown())
+
+
+def starter_beside(segments: str) -> str:
+    """Where the starter lies that was taught without labels, for the rate of these segments."""
+    return os.path.join(os.path.dirname(segments), "starter for " + os.path.basename(segments))
+
+
+def other_way_round(starter: str, cut: SegmentSettings, quick: bool) -> Table:
+    """What these performances, heard without a label, bring to the generated recordings of the ear's corpus."""
+    starts = {
+        "nothing": NO_STARTER,
+        "these pianists, without labels": starter,
+        "the starter that ships": SHIPPED_STARTER,
+    }
+    fits = [FitSettings(init=place, **({"epochs": 1} if quick else {})) for place in starts.values()]
+    trial = Trial(
+        15 if quick else 156,
+        plan=plan_for(cut.segment_samples),
+        sample_rate=cut.sample_rate,
+        grader=RHYTHM,
+        folds=3 if quick else 5,
+        by_mean=True,
+    )
+    rows: list[tuple[str | float, ...]] = [
+        (start, str(done.metrics.accuracy), str(done.metrics.kappa), f"{done.metrics.spearman:.2f}")
+        for start, done in zip(starts, run_trials([replace(trial, fit=fit) for fit in fits]), strict=True)
+    ]
+    columns = ("starts from", "accuracy", "kappa", "rank correlation")
+    return Table("The other way round: generated recordings, one rhythm branch", columns, rows)
 
 
 def perfect(reliability: float) -> str:
@@ -275,8 +324,9 @@ def _way(recordings: RecordingSet, learn: npt.NDArray[np.int64], rows: Sequence[
     """How the network is trained on what a fold learns from."""
     asked = Way(NetworkSettings(), FitSettings(train_on_all=fold.grader == ON_ALL))
     otherwise = Way(NetworkSettings(network=FROM_NOTHING_NETWORK), FitSettings(recipe=FROM_NOTHING))
-    if fold.grader == ONE_BRANCH:
-        return otherwise._replace(network=NetworkSettings(network="rhythm"))
+    if fold.grader in (ONE_BRANCH, PRETRAINED):
+        init = starter_beside(fold.segments) if fold.grader == PRETRAINED else NO_STARTER
+        return Way(NetworkSettings(network="rhythm"), replace(otherwise.fit, init=init))
     settings = recordings.settings
     starter = starter_for(asked.fit.init, settings.sample_rate, plan_for(settings.segment_samples))
     if fold.grader in (STARTED, ON_ALL) or starter is None or not tell_enough([list(recordings.groups)]):
