@@ -48,7 +48,7 @@ from benchmarks.rated import kappa_over, stated_at_shares
 from benchmarks.trials import FEATURES, RHYTHM, Trial, run_trials
 from samplecnn.architecture import NetworkSettings, plan_for
 from samplecnn.baselines import LOG_MEL, ONSETS, held_out_logistic
-from samplecnn.batches import RecordingSet, read_recordings
+from samplecnn.batches import RecordingSet, read_recordings, thinned
 from samplecnn.contract import GRADE, MARK, PERFORMER, PIECE, RECORDING, TAKE
 from samplecnn.cross_validation import MOST_ASKED, hold_out, said_by_starter
 from samplecnn.folds import Split, splits
@@ -332,7 +332,7 @@ def _way(recordings: RecordingSet, learn: npt.NDArray[np.int64], rows: Sequence[
     if fold.grader in (STARTED, ON_ALL) or starter is None or not tell_enough([list(recordings.groups)]):
         return asked
     piece, told = {row[RECORDING]: row[PIECE] for row in rows}, recordings.subset(learn)
-    told = told.subset(range(0, len(told), -(-len(told) // MOST_ASKED)))
+    told = told.subset(thinned(len(told), MOST_ASKED))
     said = said_by_starter(starter, told, asked.network, 3)
     hearing = hearing_of(
         [said.get(name) for name in told.names],

@@ -237,10 +237,14 @@ def _runs(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
             yield batch.slice(start, end - start)
 
 
+def thinned(count: int, most: int) -> range:
+    """Rows of `count` recordings, evenly apart, `most` at most."""
+    return range(0, count, max(1, -(-count // most)))
+
+
 def sounds(recordings: RecordingSet) -> tuple[npt.NDArray[np.float64], list[str]]:
     """(sound.MEASURES [R, M], groups) of at most MOST_MEASURED recordings, thinned out, without very short ones."""
-    rate, every = recordings.settings.sample_rate, -(-len(recordings) // MOST_MEASURED)
-    rows = range(0, len(recordings), every)
+    rate, rows = recordings.settings.sample_rate, thinned(len(recordings), MOST_MEASURED)
     told = {i: measures_of(recordings.waveform(i), recordings.active_RF[i], rate) for i in rows}
     found = {i: measures_M for i, measures_M in told.items() if measures_M is not None}
     return np.array(list(found.values())).reshape(len(found), len(MEASURES)), [recordings.groups[i] for i in found]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from samplecnn.architecture import NetworkSettings, plan_for
-from samplecnn.batches import RecordingSet, held_back
+from samplecnn.batches import RecordingSet, held_back, thinned
 from samplecnn.calibration import Heard
 from samplecnn.fit import fit
 from samplecnn.hearing import Hearing
@@ -127,8 +127,8 @@ def merging_of(
         return by_the_mean("no recording was held back from training")
     if not enough(recordings.groups):  # known before anything is heard
         return too_few(recordings.groups)
-    thinned = recordings.subset(range(0, len(recordings), -(-len(recordings) // MOST_HEARD)))
-    return learn_to_merge(*_segments(network, thinned, head, device), seed)
+    told = recordings.subset(thinned(len(recordings), MOST_HEARD))
+    return learn_to_merge(*_segments(network, told, head, device), seed)
 
 
 def _segments(

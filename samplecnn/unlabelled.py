@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from samplecnn.architecture import Plan
-from samplecnn.batches import RecordingSet
+from samplecnn.batches import RecordingSet, thinned
 from samplecnn.flags import settings_dict
 from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
@@ -46,8 +46,8 @@ def parted(recordings: RecordingSet, seed: int) -> tuple[RecordingSet, Recording
 
 def directions(network: Joined, recordings: RecordingSet, device: torch.device) -> Directions:
     """Along which skill rises in the embedding of each network, standardised over these recordings."""
-    thinned = range(0, len(recordings), -(-len(recordings) // MOST_HEARD))
-    embedding_RE = np.stack([_embedding(network, recordings, i, device) for i in thinned])
+    rows = thinned(len(recordings), MOST_HEARD)
+    embedding_RE = np.stack([_embedding(network, recordings, i, device) for i in rows])
     head_OE = network.head.state_dict()["weight"].cpu().double().numpy()
     weight_E, width = head_OE[1] - head_OE[0], network.samplecnn.plan.embedding
     found: Directions = {}

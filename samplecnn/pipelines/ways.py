@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from samplecnn.architecture import plan_for
+from samplecnn.batches import thinned
 from samplecnn.cross_validation import MOST_ASKED, said_by_starter
 from samplecnn.merge import SegmentOutputs
 from samplecnn.pipelines.labelled import Labelled, recording_set
@@ -60,9 +61,7 @@ class Chooser:
 
 def _said(data: Labelled, way: Way, starter: Starter) -> dict[str, SegmentOutputs]:
     """What the starter makes of recordings, MOST_ASKED at most, by the name of what was judged."""
-    asked = data.subset(
-        np.arange(0, len(data.recordings), -(-len(data.recordings) // MOST_ASKED))
-    )  # and no others read
+    asked = data.subset(np.array(thinned(len(data.recordings), MOST_ASKED)))  # no others are read
     log.info("does the starter hear what the labels say? Hearing %d recordings", len(asked.recordings))
     with tempfile.TemporaryDirectory(prefix="samplecnn-") as folder:
         return said_by_starter(starter, recording_set(asked, folder), way.network, len(data.grades))
