@@ -5,8 +5,8 @@ default on rated excerpts and takes together (grades and marks), without and wit
 fold's labels choose between the starter and a start from nothing (starting.py). The same where each performance is
 learnt from on a second piano too, in rooms and at other levels, each as often in all; the starter whatever the labels
 show (`--recipe modern`), and with nothing held back to end training (`--train-on-all`); one rhythm branch instead of
-several (`--network rhythm --recipe from-nothing`), and that from a starter which the second piano's recordings of all
-these performances taught without a label (pretrain_unlabelled, then `--init`). The other way round: generated
+several (`--network rhythm --recipe from-nothing`); one and several from a starter which the second piano's recordings
+of all these performances taught without a label (pretrain_unlabelled, then `--init`). The other way round: generated
 recordings of performers never heard, by one rhythm branch from nothing, from that starter, and from the one that ships.
 Another piano: the same held-out takes, played by a sampled piano that nothing was learnt from. Music never heard: all
 of a work held out.
@@ -46,7 +46,7 @@ from scipy.special import expit, logit
 from benchmarks.measure import Table
 from benchmarks.rated import kappa_over, stated_at_shares
 from benchmarks.trials import FEATURES, RHYTHM, Trial, run_trials
-from samplecnn.architecture import NetworkSettings, plan_for
+from samplecnn.architecture import DEFAULT_NETWORK, NetworkSettings, plan_for
 from samplecnn.baselines import LOG_MEL, ONSETS, held_out_logistic
 from samplecnn.batches import RecordingSet, read_recordings, thinned
 from samplecnn.contract import GRADE, MARK, PERFORMER, PIECE, RECORDING, TAKE
@@ -87,9 +87,11 @@ LEVELS = ("6", "12", "18")  # dB below full gain, in rooms, which add to it
 QUICK_STEP = 2  # every other take
 LEAST_SCORE = 1e-6  # 0 has no odds
 DEFAULT, TWO_PIANOS, ONE_BRANCH = "default", "default, two pianos", "one rhythm branch"
-PRETRAINED = "one rhythm branch, pre-trained without labels"
+ONE_PRETRAINED = "one rhythm branch, pre-trained without labels"
+FIVE_PRETRAINED = "five rhythm branches, pre-trained without labels"
+PRETRAINED = {ONE_PRETRAINED: DEFAULT_NETWORK, FIVE_PRETRAINED: FROM_NOTHING_NETWORK}  # what of a starter is taught
 STARTED, ON_ALL = "--recipe modern", "--recipe modern --train-on-all"
-NETWORKS = (DEFAULT, TWO_PIANOS, ONE_BRANCH, PRETRAINED, STARTED, ON_ALL)
+NETWORKS = (DEFAULT, TWO_PIANOS, ONE_BRANCH, *PRETRAINED, STARTED, ON_ALL)
 GRADERS = (*NETWORKS, ONSETS, LOG_MEL)
 Float64 = npt.NDArray[np.float64]
 Said = dict[str, list[float]]  # probabilities, [G], by the recording's name
@@ -122,11 +124,13 @@ def main() -> None:
     segments, cut = os.path.join(args.work, f"segments-{kind}"), SegmentSettings(sample_rate=args.rate)
     with ray_session():
         print(prepare(recordings, segments, cut))
-        if PRETRAINED in args.graders:
+        if pretrained := [name for grader, name in PRETRAINED.items() if grader in args.graders]:
             ungraded = os.path.join(args.work, f"ungraded-{kind}")
             print(prepare(os.path.join(recordings, IN_ROOMS), ungraded, cut))
-            taught = UnlabelledSettings(epochs=1) if args.quick else UnlabelledSettings()
-            print(pretrain_unlabelled(ungraded, starter_beside(segments), taught, seed=0))
+            short = {"epochs": 1} if args.quick else {}
+            for name in pretrained:
+                taught = UnlabelledSettings(network=name, **short)
+                print(pretrain_unlabelled(ungraded, starter_beside(segments, name), taught, seed=0))
     seeds = range(1 if args.quick else args.seeds)
     folds = [
         Fold(segments, grader, by, number, seed, args.quick)
@@ -157,13 +161,13 @@ def main() -> None:
     )
     title = f"Takes of players never heard, {args.rate} Hz; {perfect(RELIABILITY)}"
     print(Table(title, columns, table).markdown())
-    if PRETRAINED in args.graders:
-        print(other_way_round(starter_beside(segments), cut, args.quick).markdown())
+    if ONE_PRETRAINED in args.graders:
+        print(other_way_round(starter_beside(segments, PRETRAINED[ONE_PRETRAINED]), cut, args.quick).markdown())
 
 
-def starter_beside(segments: str) -> str:
+def starter_beside(segments: str, network: str) -> str:
     """Where the starter lies that was taught without labels, for the rate of these segments."""
-    return os.path.join(os.path.dirname(segments), "starter for " + os.path.basename(segments))
+    return os.path.join(os.path.dirname(segments), f"starter of {network} for {os.path.basename(segments)}")
 
 
 def other_way_round(starter: str, cut: SegmentSettings, quick: bool) -> Table:
@@ -324,9 +328,11 @@ def _way(recordings: RecordingSet, learn: npt.NDArray[np.int64], rows: Sequence[
     """How the network is trained on what a fold learns from."""
     asked = Way(NetworkSettings(), FitSettings(train_on_all=fold.grader == ON_ALL))
     otherwise = Way(NetworkSettings(network=FROM_NOTHING_NETWORK), FitSettings(recipe=FROM_NOTHING))
-    if fold.grader in (ONE_BRANCH, PRETRAINED):
-        init = starter_beside(fold.segments) if fold.grader == PRETRAINED else NO_STARTER
-        return Way(NetworkSettings(network="rhythm"), replace(otherwise.fit, init=init))
+    if fold.grader in (ONE_BRANCH, *PRETRAINED):
+        taught = PRETRAINED.get(fold.grader)
+        init = starter_beside(fold.segments, taught) if taught else NO_STARTER
+        network = otherwise.network if fold.grader == FIVE_PRETRAINED else NetworkSettings(network="rhythm")
+        return Way(network, replace(otherwise.fit, init=init))
     settings = recordings.settings
     starter = starter_for(asked.fit.init, settings.sample_rate, plan_for(settings.segment_samples))
     if fold.grader in (STARTED, ON_ALL) or starter is None or not tell_enough([list(recordings.groups)]):

@@ -62,11 +62,11 @@ def _taught(count: int, settings: UnlabelledSettings, place: str) -> tuple[str |
         recordings = generated(count, RATE, SAMPLES, folder).recordings
         learn, check = unlabelled.parted(recordings, 0)
         plan, begun, best, right = plan_for(SAMPLES), time.process_time(), 0, 0.0
-        network = unlabelled.network_for_pairs(plan, RATE, 0)
+        network = unlabelled.network_for_pairs(settings.network, plan, RATE, 0)
         for report in fit(network, learn, check, settings.fit(), seed=0, device=DEVICE, lesson=Pairs()):
             if report.best:
                 best, right = report.epoch, report.valid_accuracy or 0.0
         cpu_s = time.process_time() - begun
         found = unlabelled.directions(network, recordings, DEVICE)
-        unlabelled.publish(place, network.state_dict(), found, settings, plan, RATE, {"recordings": count})
+        unlabelled.publish(place, network, found, settings, plan, RATE, {"recordings": count})
     return count, f"{right:.2f}", best, cpu_s

@@ -7,10 +7,10 @@ Where the user names none, the labels choose between modern and from-nothing (st
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from samplecnn.architecture import NetworkSettings
+from samplecnn.architecture import DEFAULT_NETWORK, NetworkSettings
 from samplecnn.errors import UserError
 from samplecnn.flags import Args, flag, flag_name
 
@@ -21,6 +21,7 @@ SEGMENTS, RECORDINGS = "segments", "recordings"  # what a network learns from
 NO_STARTER, SHIPPED_STARTER = "none", "starter"
 DEFAULT_RECIPE, FROM_NOTHING = "modern", "from-nothing"
 FROM_NOTHING_NETWORK = "rhythms"  # what was trained by it
+TAUGHT_UNLABELLED = (DEFAULT_NETWORK, FROM_NOTHING_NETWORK)
 
 # paper: Lee, Park, Kim, Nam 2017 and its code (jongpillee/sampleCNN): batch, rate and patience are the published ones;
 # it has no weight decay and no augmentation. Its stages end by themselves, so `epochs` only bounds what never settles.
@@ -180,17 +181,31 @@ def ways_of(args: Args) -> tuple[Way, Way | None]:
 class UnlabelledSettings:
     """How a network learns from recordings that nobody has graded: all of it decides the starter."""
 
+    network: str = flag(
+        DEFAULT_NETWORK,
+        "what is taught: both branches (joined), from which train starts its networks joined, samplecnn and rhythm; or "
+        "several rhythm branches that each learn alone, from which it starts rhythms",
+        choices=TAUGHT_UNLABELLED,
+    )
     epochs: int = flag(8, "most passes over the recordings")
     crops: int = flag(4, "pairs drawn from each recording in an epoch")
     batch_size: int = flag(16, "pairs a training step, over all workers together")
     learning_rate: float = flag(1e-3, "highest learning rate")
 
     def __post_init__(self) -> None:
+        if self.network not in TAUGHT_UNLABELLED:
+            raise UserError(f"--network {self.network}: choose {' or '.join(TAUGHT_UNLABELLED)}")
         self.fit()  # which knows what cannot be meant
 
     def fit(self) -> FitSettings:
         """The same as settings of a fit."""
-        return FitSettings(init=NO_STARTER, **{field.name: getattr(self, field.name) for field in fields(self)})
+        return FitSettings(
+            epochs=self.epochs,
+            crops=self.crops,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            init=NO_STARTER,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

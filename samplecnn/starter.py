@@ -1,9 +1,9 @@
 """What a network starts from where it does not start from nothing: weights that have heard thousands of performances.
 
-A starter holds the weights of both branches for one sample rate and one segment length, and for each network the
-direction in its embedding along which skill rises. From that a head for any grades follows by itself: grades are taken
-to be equal shares of skill, as long as no label says otherwise. So a model can grade before it has seen a label, and
-training moves it from there.
+A starter holds the weights of both branches, or of several rhythm branches, for one sample rate and one segment length,
+and for each network the direction in its embedding along which skill rises. From that a head for any grades follows by
+itself: grades are taken to be equal shares of skill, as long as no label says otherwise. So a model can grade before it
+has seen a label, and training moves it from there.
 The one that ships lies in starters/<sample rate>/; `jobs/pretrain.py` makes it, and others. Loading is safetensors.
 """
 
@@ -28,7 +28,7 @@ from samplecnn.architecture import Plan, plan_from_json
 from samplecnn.contract import STARTER_FILE, STARTER_WEIGHTS
 from samplecnn.errors import UserError, one_line
 from samplecnn.hearing import Hearing
-from samplecnn.network.joined import RHYTHM_EMBEDDING, Joined, RhythmNetwork, Rhythms, build
+from samplecnn.network.joined import MEMBERS, RHYTHM_EMBEDDING, Joined, RhythmNetwork, Rhythms, build
 from samplecnn.ordinal import HEADS, SharedWeight
 from samplecnn.recipe import BRANCHES, NO_STARTER, SHIPPED_STARTER
 from samplecnn.segments import SegmentSettings
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 Float64 = npt.NDArray[np.float64]
 
 FORMAT = 1
+MEMBER_NAMES = tuple(f"rhythms.{member}" for member in range(MEMBERS))
 STARTERS = Path(__file__).parent / "starters"
 RIDGES = np.logspace(-1, 4, 11)
 LEAST_SPREAD = 1e-6
@@ -77,7 +78,7 @@ class StarterCard:
 
 @dataclass(frozen=True)
 class Starter:
-    """A card and the weights, named as in Joined's state dict, without its head."""
+    """A card and the weights, named as by weights_of."""
 
     card: StarterCard
     weights: Mapping[str, Tensor]
@@ -110,24 +111,47 @@ def start(network: Hearing, starter: Starter, head: str, grades: int) -> bool:
 
     Returns whether the starter taught all of the network, so that nothing is left to learn from the beginning.
 
-    head: its name in HEADS, for so many grades. Where only one branch was taught the other keeps its fresh weights, and
-    the head does not listen to it yet. Raises ValueError where the starter is of another plan or rate.
+    head: its name in HEADS, for so many grades. Of a joined network one branch alone may be taught: the other keeps its
+    fresh weights, and the head does not listen to it yet. Raises ValueError where the starter is of another plan or
+    rate.
     """
-    directions = starter.card.directions
+    directions, parts = starter.card.directions, parts_of(network)
+    taught = {name: part for name, part in parts.items() if name in directions}
+    if not taught or (len(taught) < len(parts) and not isinstance(network, Joined)):
+        untaught, others = ({name.partition(".")[0] for name in names} for names in (parts, directions))
+        log.warning(
+            "the starter has not taught %s (but %s): training starts from nothing",
+            " and ".join(sorted(untaught)),
+            ", ".join(sorted(others)),
+        )
+        return False
+    for name, part in taught.items():
+        _copy(part, starter, name)
     if isinstance(network, Joined):
-        parts: dict[str, nn.Module] = {"samplecnn": network.samplecnn, "rhythm": network.rhythm}
-        direction = directions.get("joined") or _of_one_branch(directions, network)
+        start_head(network.head, head, grades, directions.get("joined") or _of_one_branch(directions, network))
     else:
-        name = {RhythmNetwork: "rhythm", Rhythms: "rhythms"}.get(type(network), "samplecnn")
-        if name not in directions:
-            log.warning("the starter has not taught %s: it starts from nothing", name)
-            return False
-        parts, direction = {name: network}, directions[name]
-    for name, part in parts.items():
-        if name in directions:
-            _copy(part, starter, name)
-    start_head(network.head, head, grades, direction)
-    return set(parts) <= set(directions)
+        for name, part in taught.items():
+            start_head(part.head, head, grades, directions[name])
+    return len(taught) == len(parts)
+
+
+def parts_of(network: Hearing) -> dict[str, Hearing]:
+    """What a starter teaches of a network, in the order of its embedding, by the names of directions and weights."""
+    if isinstance(network, Joined):
+        return {"samplecnn": network.samplecnn, "rhythm": network.rhythm}
+    if isinstance(network, Rhythms):
+        return dict(zip(MEMBER_NAMES, network.members_alone(), strict=True))
+    return {"rhythm" if isinstance(network, RhythmNetwork) else "samplecnn": network}
+
+
+def weights_of(network: Hearing) -> dict[str, Tensor]:
+    """The weights that a starter of this network holds: all but those of heads, which grades follow from."""
+    return {
+        f"{name}.{key}": weight
+        for name, part in parts_of(network).items()
+        for key, weight in part.state_dict().items()
+        if not key.startswith("head.")
+    }
 
 
 def _of_one_branch(directions: Mapping[str, Direction], network: Joined) -> Direction:
@@ -139,7 +163,7 @@ def _of_one_branch(directions: Mapping[str, Direction], network: Joined) -> Dire
     return replace(taught, weight_E=taught.weight_E + (0.0,) * RHYTHM_EMBEDDING)
 
 
-def _copy(part: nn.Module, starter: Starter, name: str) -> None:
+def _copy(part: Hearing, starter: Starter, name: str) -> None:
     with torch.no_grad():
         for key, tensor in part.state_dict().items():
             if key.startswith("head."):
@@ -250,11 +274,12 @@ def load_starter(place: str) -> Starter:
 
 def _require_fit(card: StarterCard, weights: Mapping[str, Tensor]) -> None:
     """Raises ValueError unless directions and weights are numbers of the shapes that the networks have."""
-    if not card.directions.keys() & set(BRANCHES) or card.directions.keys() - {*BRANCHES, "joined"}:
+    alone = {*BRANCHES, *MEMBER_NAMES}
+    if not card.directions.keys() & alone or card.directions.keys() - {*alone, "joined"}:
         raise ValueError(f"directions of {', '.join(card.directions) or 'nothing'}")
     for name, direction in card.directions.items():
         with torch.device("meta"):  # no memory: a card may ask for any amount of it
-            network = build(name, card.plan, card.sample_rate, 2)
+            network = build("rhythm" if name in MEMBER_NAMES else name, card.plan, card.sample_rate, 2)
         numbers = np.array([*direction.weight_E, direction.offset, direction.explained])
         if len(direction.weight_E) != network.embedding or not np.isfinite(numbers).all():
             raise ValueError(f"the direction of {name} is not {network.embedding + 2} numbers")

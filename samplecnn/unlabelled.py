@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import nn
 
 from samplecnn.architecture import Plan
 from samplecnn.batches import RecordingSet, thinned
@@ -17,9 +17,9 @@ from samplecnn.flags import settings_dict
 from samplecnn.hearing import Hearing
 from samplecnn.infer import hear
 from samplecnn.model_folder import library_versions
-from samplecnn.network.joined import Joined
+from samplecnn.network.joined import Joined, build
 from samplecnn.recipe import UnlabelledSettings
-from samplecnn.starter import Direction, StarterCard, publish_starter
+from samplecnn.starter import Direction, StarterCard, parts_of, publish_starter, weights_of
 
 # R recordings, E embedding, O outputs.
 
@@ -33,9 +33,9 @@ LEAST_SPREAD = 1e-6
 Directions = dict[str, tuple[list[float], float]]
 
 
-def network_for_pairs(plan: Plan, sample_rate: int, seed: int) -> Joined:
-    """What learns from pairs: both branches, from nothing."""
-    return Joined(plan, sample_rate, OUTPUTS, seed=seed)
+def network_for_pairs(name: str, plan: Plan, sample_rate: int, seed: int) -> Hearing:
+    """What learns from pairs, from nothing: a network of recipe.TAUGHT_UNLABELLED."""
+    return build(name, plan, sample_rate, OUTPUTS, seed=seed)
 
 
 def parted(recordings: RecordingSet, seed: int) -> tuple[RecordingSet, RecordingSet]:
@@ -44,18 +44,29 @@ def parted(recordings: RecordingSet, seed: int) -> tuple[RecordingSet, Recording
     return recordings.subset(np.flatnonzero(~held_R)), recordings.subset(np.flatnonzero(held_R))
 
 
-def directions(network: Joined, recordings: RecordingSet, device: torch.device) -> Directions:
-    """Along which skill rises in the embedding of each network, standardised over these recordings."""
-    rows = thinned(len(recordings), MOST_HEARD)
+def directions(network: Hearing, recordings: RecordingSet, device: torch.device) -> Directions:
+    """Along which skill rises in the embedding of each network that it holds, standardised over these recordings."""
+    rows, parts = thinned(len(recordings), MOST_HEARD), parts_of(network)
     embedding_RE = np.stack([_embedding(network, recordings, i, device) for i in rows])
-    head_OE = network.head.state_dict()["weight"].cpu().double().numpy()
-    weight_E, width = head_OE[1] - head_OE[0], network.samplecnn.plan.embedding
+    heads = [network.head] if isinstance(network, Joined) else [part.head for part in parts.values()]
+    weight_E = np.concatenate([_rise(head) for head in heads])
+    ends = np.cumsum([part.embedding for part in parts.values()]).tolist()
+    slices = {name: slice(end - part.embedding, end) for (name, part), end in zip(parts.items(), ends, strict=True)}
+    if isinstance(network, Joined):
+        slices["joined"] = slice(None)
     found: Directions = {}
-    for name, part in (("samplecnn", slice(0, width)), ("rhythm", slice(width, None)), ("joined", slice(None))):
-        score_R = embedding_RE[:, part] @ weight_E[part]
+    for name, own in slices.items():
+        score_R = embedding_RE[:, own] @ weight_E[own]
         spread = float(score_R.std()) + LEAST_SPREAD
-        found[name] = ((weight_E[part] / spread).tolist(), float(-score_R.mean()) / spread)
+        found[name] = ((weight_E[own] / spread).tolist(), float(-score_R.mean()) / spread)
     return found
+
+
+def _rise(head: nn.Module) -> npt.NDArray[np.float64]:
+    """By how much each number of an embedding moves the score, [E]."""
+    head_OE = head.state_dict()["weight"].cpu().double().numpy()
+    rise_E: npt.NDArray[np.float64] = head_OE[1] - head_OE[0]
+    return rise_E
 
 
 def _embedding(network: Hearing, recordings: RecordingSet, i: int, device: torch.device) -> npt.NDArray[np.float64]:
@@ -66,14 +77,14 @@ def _embedding(network: Hearing, recordings: RecordingSet, i: int, device: torch
 
 def publish(
     place: str,
-    weights: Mapping[str, Tensor],
+    network: Hearing,
     found: Directions,
     settings: UnlabelledSettings,
     plan: Plan,
     sample_rate: int,
     told: Mapping[str, Any],
 ) -> StarterCard:
-    """Write the starter. weights: the network's state dict; told: what else its card says of how it was taught."""
+    """Write the starter. told: what else its card says of how it was taught."""
     card = StarterCard(
         sample_rate=sample_rate,
         plan=plan,
@@ -83,4 +94,4 @@ def publish(
         explained={},
         versions=library_versions(),
     )
-    return publish_starter(place, card, {name: w for name, w in weights.items() if not name.startswith("head.")})
+    return publish_starter(place, card, weights_of(network))

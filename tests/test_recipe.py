@@ -7,7 +7,7 @@ import pytest
 from samplecnn.errors import UserError
 from samplecnn.flags import settings_dict
 from samplecnn.optimisers import OPTIMISERS
-from samplecnn.recipe import DEFAULT_RECIPE, FROM_NOTHING, RECIPES, FitSettings, PretrainSettings
+from samplecnn.recipe import DEFAULT_RECIPE, FROM_NOTHING, RECIPES, FitSettings, PretrainSettings, UnlabelledSettings
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,12 @@ def test_settings_that_cannot_be_meant_are_refused(field, value):
 def test_settings_of_a_starter_that_cannot_be_meant_are_refused(field, value):
     with pytest.raises(UserError, match="--" + field.replace("_", "-")):
         PretrainSettings(**{field: value})
+
+
+@pytest.mark.parametrize(("field", "value"), [("network", "rhythm"), ("epochs", 0), ("learning_rate", math.nan)])
+def test_settings_of_a_starter_without_labels_that_cannot_be_meant_are_refused(field, value):
+    with pytest.raises(UserError, match="--" + field.replace("_", "-")):
+        UnlabelledSettings(**{field: value})
 
 
 def test_what_is_left_out_is_the_recipe_s():

@@ -13,9 +13,10 @@ from samplecnn.contract import STARTER_FILE, STARTER_WEIGHTS
 from samplecnn.errors import UserError
 from samplecnn.merge import expected_score, stated_grade
 from samplecnn.network import SampleCNN
-from samplecnn.network.joined import RHYTHM_EMBEDDING, Joined, RhythmNetwork, build
+from samplecnn.network.joined import RHYTHM_EMBEDDING, Joined, RhythmNetwork, Rhythms, build
 from samplecnn.ordinal import HEADS
 from samplecnn.starter import (
+    MEMBER_NAMES,
     Direction,
     StarterCard,
     find_direction,
@@ -25,6 +26,7 @@ from samplecnn.starter import (
     start,
     start_head,
     starter_for,
+    weights_of,
 )
 
 PLAN = Plan(segment_samples=500, stride=5, pools=(5, 5, 2, 2), widths=(8, 8, 8, 16, 32))
@@ -45,7 +47,7 @@ def _taught(seed: int = 7) -> dict[str, torch.nn.Module]:
     return branches
 
 
-def _publish(place, branches=("samplecnn", "rhythm"), directions=None) -> StarterCard:
+def _publish(place, branches=("samplecnn", "rhythm")) -> StarterCard:
     weights = {
         f"{name}.{key}": tensor
         for name, branch in _taught().items()
@@ -54,17 +56,29 @@ def _publish(place, branches=("samplecnn", "rhythm"), directions=None) -> Starte
         if not key.startswith("head.")
     }
     sizes = {"samplecnn": PLAN.embedding, "rhythm": RHYTHM_EMBEDDING, "joined": PLAN.embedding + RHYTHM_EMBEDDING}
-    names = directions or (*branches, *(("joined",) if len(branches) == 2 else ()))
-    card = StarterCard(
+    names = (*branches, *(("joined",) if len(branches) == 2 else ()))
+    return publish_starter(str(place), _card({name: _direction(sizes[name]) for name in names}), weights)
+
+
+def _card(directions: dict[str, Direction]) -> StarterCard:
+    return StarterCard(
         sample_rate=RATE,
         plan=PLAN,
-        directions={name: _direction(sizes[name]) for name in names},
+        directions=directions,
         performances={"count": 4, "performers": 2, "seed": 0},
         taught={"epochs": 1},
-        explained={name: {"skill": 0.5} for name in branches},
+        explained={name: {"skill": 0.5} for name in directions},
         versions={"torch": "x"},
     )
-    return publish_starter(str(place), card, weights)
+
+
+def _publish_rhythms(place, members=MEMBER_NAMES) -> Rhythms:
+    """A starter of several branches, each with a direction of its own."""
+    taught = build("rhythms", PLAN, RATE, 5, seed=7)
+    taught.train()(torch.randn(4, 500, generator=torch.Generator().manual_seed(0)), KEYS)
+    directions = {name: _direction(RHYTHM_EMBEDDING, seed) for seed, name in enumerate(members)}
+    publish_starter(str(place), _card(directions), weights_of(taught))
+    return taught.eval()
 
 
 @pytest.fixture
@@ -242,6 +256,41 @@ def test_a_network_that_the_starter_has_not_taught_is_left_as_it_is(tmp_path, ca
     start(network, load_starter(str(tmp_path)), "cross-entropy", 3)
     assert all(torch.equal(tensor, network.state_dict()[key]) for key, tensor in fresh.state_dict().items())
     assert "has not taught samplecnn" in caplog.text
+
+
+def test_each_of_several_rhythm_branches_starts_from_its_own(tmp_path):
+    taught = _publish_rhythms(tmp_path)
+    network, started = new_network("rhythms", PLAN, RATE, 3, "coral", load_starter(str(tmp_path)), seed=1)
+    assert started
+    wave_BT = torch.randn(3, 500, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval().embed(wave_BT), taught.embed(wave_BT), rtol=1e-2, atol=1e-2)
+    for seed, branch in enumerate(network.branches):
+        alone = HEADS["coral"].layer(RHYTHM_EMBEDDING, 3)
+        start_head(alone, "coral", 3, _direction(RHYTHM_EMBEDDING, seed))
+        assert all(torch.equal(tensor, branch.head.state_dict()[key]) for key, tensor in alone.state_dict().items())
+
+
+def test_of_several_rhythm_branches_all_are_taught_or_none(tmp_path, caplog):
+    _publish_rhythms(tmp_path, members=MEMBER_NAMES[1:])
+    network, fresh = (build("rhythms", PLAN, RATE, 3, seed=1) for _ in range(2))
+    assert not start(network, load_starter(str(tmp_path)), "cross-entropy", 3)
+    assert all(torch.equal(tensor, network.state_dict()[key]) for key, tensor in fresh.state_dict().items())
+    assert "has not taught rhythms" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["joined", "samplecnn", "rhythm"])
+def test_what_rhythm_branches_were_taught_is_theirs_alone(tmp_path, caplog, name):
+    _publish_rhythms(tmp_path)
+    assert not new_network(name, PLAN, RATE, 3, "cross-entropy", load_starter(str(tmp_path)), seed=1)[1]
+    assert "(but rhythms)" in caplog.text
+
+
+def test_a_starter_of_which_a_rhythm_branch_was_lost_is_refused(tmp_path):
+    _publish_rhythms(tmp_path)
+    _vouched(lambda weights: weights.pop("rhythms.3.hidden.bias"))(tmp_path)
+    with pytest.raises(UserError, match=r"no rhythms\.3\.hidden\.bias"):
+        load_starter(str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -101,18 +101,19 @@ class Rhythms(Hearing):
         he_uniform(self, seed)  # from one generator, so that no two are alike
 
     def embed(self, waveform_BT: Tensor, key_B: Tensor | None = None) -> Tensor:
-        return torch.cat([branch.embed(waveform_BT, key_B) for branch in self._branches()], dim=1)
+        return torch.cat([branch.embed(waveform_BT, key_B) for branch in self.members_alone()], dim=1)
 
     def members(self, embedding_BE: Tensor, key_B: Tensor | None = None) -> Tensor:
         width = RHYTHM_EMBEDDING  # slices, as in Joined
         return torch.cat(
             [
                 branch.members(embedding_BE[:, member * width : (member + 1) * width], key_B)
-                for member, branch in enumerate(self._branches())
+                for member, branch in enumerate(self.members_alone())
             ]
         )
 
-    def _branches(self) -> Iterator[RhythmNetwork]:
+    def members_alone(self) -> Iterator[RhythmNetwork]:
+        """The branches, one after another."""
         for branch in self.branches:
             assert isinstance(branch, RhythmNetwork)
             yield branch

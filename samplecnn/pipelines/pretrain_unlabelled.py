@@ -61,7 +61,9 @@ def pretrain_unlabelled(
     assert best is not None, "from nothing the first epoch is the best so far"
     told = {"recordings": len(names), "best_epoch": best["epoch"], "pairs_right": best["valid_accuracy"], RUN: run}
     plan, rate = plan_for(folder.settings.segment_samples), folder.settings.sample_rate
-    unlabelled.publish(starter, state["fit"]["best"], state["directions"], settings, plan, rate, told)
+    network = unlabelled.network_for_pairs(settings.network, plan, rate, seed)
+    network.load_state_dict(state["fit"]["best"])
+    unlabelled.publish(starter, network, state["directions"], settings, plan, rate, told)
     clear(checkpoints)
     pairs = f"{best['valid_accuracy']:.0%} of the pairs that were held back are told right (by chance 50%)"
     return f"{place}: {len(names)} recordings heard, best after epoch {best['epoch']}; {pairs}"
@@ -96,7 +98,7 @@ def _worker(config: dict[str, Any]) -> None:
         recordings = read_recordings(segments.filesystem, segments.paths, ungraded, segments.settings, folder)
         learn, check = unlabelled.parted(recordings, seed)
         plan, rate = plan_for(segments.settings.segment_samples), segments.settings.sample_rate
-        network, so_far = unlabelled.network_for_pairs(plan, rate, seed), state_so_far()
+        network, so_far = unlabelled.network_for_pairs(settings.network, plan, rate, seed), state_so_far()
         reports = fitting.fit(
             network, learn, check, settings.fit(), seed=seed, device=device, lesson=Pairs(), state=so_far["fit"]
         )

@@ -12,7 +12,7 @@ from samplecnn.pipelines.pretrain_unlabelled import pretrain_unlabelled
 from samplecnn.pipelines.train import train
 from samplecnn.recipe import FitSettings, UnlabelledSettings
 from samplecnn.segments import SegmentSettings
-from samplecnn.starter import load_starter
+from samplecnn.starter import MEMBER_NAMES, load_starter
 from tests.fixtures.jobs import kill_job_when, run_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_ray")]
@@ -67,6 +67,19 @@ def test_killed_after_an_epoch_the_same_command_ends_in_the_same_starter(starter
     assert ended.returncode == 0, ended.stderr
     again, whole = ((place / STARTER_WEIGHTS).read_bytes() for place in (tmp_path / "starter", starter[0]))
     assert again == whole
+
+
+def test_several_rhythm_branches_learn_without_labels_and_training_starts_from_them(segments, recordings, tmp_path):
+    place, model = str(tmp_path / "starter"), str(tmp_path / "model")
+    few = UnlabelledSettings(network="rhythms", epochs=1, crops=1, batch_size=8)
+    pretrain_unlabelled(segments, place, few, seed=0)
+    card = load_starter(place).card
+    assert set(card.directions) == set(MEMBER_NAMES)
+    assert card.taught["network"] == "rhythms"
+
+    network, fit = NetworkSettings(network="rhythms"), FitSettings(init=place, epochs=1, crops=1, batch_size=8)
+    train(segments, str(recordings[1]), model, LabelSettings(), network, fit, seed=0)
+    assert model_folder.load(model)[0].metrics["starter"] == load_starter(place).id
 
 
 def test_too_few_recordings_are_refused(recordings, tmp_path):
