@@ -29,7 +29,7 @@ from samplecnn.network.joined import RhythmNetwork
 from samplecnn.optimisers import OPTIMISERS, parameter_groups
 from samplecnn.recipe import AUGMENTATIONS, BRANCHES, DEFAULT_RECIPE, PretrainSettings
 from samplecnn.segments import SegmentSettings
-from samplecnn.starter import StarterCard, find_direction, publish_starter
+from samplecnn.starter import StarterCard, find_direction, parts_of, publish_starter, weights_of
 
 # R performances, B segments of a batch, K targets, S windows of one performance, E embedding.
 Float32 = npt.NDArray[np.float32]
@@ -150,8 +150,8 @@ def explained(output_RK: Float32, target_RK: Float32) -> Float64:
 
 @dataclass(frozen=True)
 class Learnt:
-    """One branch as it was taught: its weights and what it hears in every performance; target_RK: standardised; names:
-    of the targets; held_R: who was kept from it."""
+    """One branch as it was taught: its weights, named as in a starter, and what it hears in every performance;
+    target_RK: standardised; names: of the targets; held_R: who was kept from it."""
 
     weights: dict[str, Tensor]
     embedded: Embedded
@@ -180,7 +180,7 @@ def learn(
     for line in teach(network, taught, settings, rate, seed=seed, device=device):
         say(line)
     embedded = embed(network, taught.recordings, device)
-    weights = {key: tensor.detach().cpu() for key, tensor in network.state_dict().items()}
+    weights = {name: weight.cpu() for name, weight in weights_of(parts_of(network)).items()}
     return Learnt(weights, embedded, taught.standardised(), taught.names, taught.held())
 
 
@@ -193,12 +193,7 @@ def publish(
 ) -> StarterCard:
     """Write the starter of the branches that were taught on the same performances, with the direction of skill in each
     and in both joined. described: how the performances were drawn."""
-    weights = {
-        f"{name}.{key}": tensor
-        for name, branch in learnt.items()
-        for key, tensor in branch.weights.items()
-        if not key.startswith("head.")
-    }
+    weights = {name: weight for branch in learnt.values() for name, weight in branch.weights.items()}
     any_branch = next(iter(learnt.values()))
     target_RK, held_R, names = any_branch.target_RK, any_branch.held_R, any_branch.names
     skill_R = target_RK[:, names.index("skill")].astype(np.float64)

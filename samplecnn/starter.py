@@ -125,8 +125,12 @@ def start(network: Hearing, starter: Starter, head: str, grades: int) -> bool:
             ", ".join(sorted(others)),
         )
         return False
-    for name, part in taught.items():
-        _copy(part, starter, name)
+    with torch.no_grad():
+        for name, weight in weights_of(taught).items():
+            held = starter.weights.get(name)
+            if held is None or held.shape != weight.shape:
+                raise ValueError(f"the starter holds no {name} of shape {tuple(weight.shape)}")
+            weight.copy_(held)
     if isinstance(network, Joined):
         start_head(network.head, head, grades, directions.get("joined") or _of_one_branch(directions, network))
     else:
@@ -144,11 +148,11 @@ def parts_of(network: Hearing) -> dict[str, Hearing]:
     return {"rhythm" if isinstance(network, RhythmNetwork) else "samplecnn": network}
 
 
-def weights_of(network: Hearing) -> dict[str, Tensor]:
-    """The weights that a starter of this network holds: all but those of heads, which grades follow from."""
+def weights_of(parts: Mapping[str, Hearing]) -> dict[str, Tensor]:
+    """The weights that a starter of these parts holds: all but those of heads, which grades follow from."""
     return {
         f"{name}.{key}": weight
-        for name, part in parts_of(network).items()
+        for name, part in parts.items()
         for key, weight in part.state_dict().items()
         if not key.startswith("head.")
     }
@@ -161,17 +165,6 @@ def _of_one_branch(directions: Mapping[str, Direction], network: Joined) -> Dire
         return replace(taught, weight_E=(0.0,) * network.samplecnn.plan.embedding + taught.weight_E)
     taught = directions["samplecnn"]
     return replace(taught, weight_E=taught.weight_E + (0.0,) * RHYTHM_EMBEDDING)
-
-
-def _copy(part: Hearing, starter: Starter, name: str) -> None:
-    with torch.no_grad():
-        for key, tensor in part.state_dict().items():
-            if key.startswith("head."):
-                continue
-            held = starter.weights.get(f"{name}.{key}")
-            if held is None or held.shape != tensor.shape:
-                raise ValueError(f"the starter holds no {name}.{key} of shape {tuple(tensor.shape)}")
-            tensor.copy_(held)
 
 
 def start_head(layer: nn.Module, head: str, grades: int, direction: Direction) -> None:
@@ -283,10 +276,8 @@ def _require_fit(card: StarterCard, weights: Mapping[str, Tensor]) -> None:
         numbers = np.array([*direction.weight_E, direction.offset, direction.explained])
         if len(direction.weight_E) != network.embedding or not np.isfinite(numbers).all():
             raise ValueError(f"the direction of {name} is not {network.embedding + 2} numbers")
-        for key, tensor in network.state_dict().items():
-            whole = key if isinstance(network, Joined) else f"{name}.{key}"
-            if "head" in key.split("."):
-                continue
+        parts = parts_of(network) if isinstance(network, Joined) else {name: network}
+        for whole, tensor in weights_of(parts).items():
             held = weights.get(whole)
             if held is None or held.shape != tensor.shape or held.dtype != tensor.dtype:
                 raise ValueError(f"no {whole} of shape {tuple(tensor.shape)}")

@@ -94,4 +94,4 @@ def publish(
         explained={},
         versions=library_versions(),
     )
-    return publish_starter(place, card, weights_of(network))
+    return publish_starter(place, card, weights_of(parts_of(network)))

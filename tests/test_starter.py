@@ -22,6 +22,7 @@ from samplecnn.starter import (
     find_direction,
     load_starter,
     new_network,
+    parts_of,
     publish_starter,
     start,
     start_head,
@@ -77,7 +78,7 @@ def _publish_rhythms(place, members=MEMBER_NAMES) -> Rhythms:
     taught = build("rhythms", PLAN, RATE, 5, seed=7)
     taught.train()(torch.randn(4, 500, generator=torch.Generator().manual_seed(0)), KEYS)
     directions = {name: _direction(RHYTHM_EMBEDDING, seed) for seed, name in enumerate(members)}
-    publish_starter(str(place), _card(directions), weights_of(taught))
+    publish_starter(str(place), _card(directions), weights_of(parts_of(taught)))
     return taught.eval()
 
 
